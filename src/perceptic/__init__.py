@@ -1,0 +1,1 @@
+"""perceptic: Perception Encoder and Perception Language Model."""
