@@ -148,11 +148,11 @@ class ClipConfig(_Config):
     def __post_init__(self) -> None:
         if self.vision.output_dim != self.text.output_dim:
             raise ConfigError(
-                f"ClipConfig: the towers' output_dim differ: vision {self.vision.output_dim}, text {self.text.output_dim}"
+                f"ClipConfig: output_dim differs: vision {self.vision.output_dim}, text {self.text.output_dim}"
             )
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> ClipConfig:  # type: ignore[override]
+    def from_dict(cls, fields: dict[str, Any]) -> ClipConfig:
         if set(fields) != {"vision", "text"}:
             raise ConfigError(f"ClipConfig needs exactly the keys 'vision' and 'text', not {sorted(fields)}")
         return cls(vision=VisionConfig.from_dict(fields["vision"]), text=TextConfig.from_dict(fields["text"]))
