@@ -1,0 +1,5 @@
+"""`python -m perceptic` is the `perceptic` command."""
+
+from perceptic.cli.main import main
+
+main()
