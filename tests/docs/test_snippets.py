@@ -1,6 +1,7 @@
-"""README and docs are programs: every ```python and ```console block runs, in order, page by page.
+"""README and docs are programs: every ```python and ```console block runs, page by page.
 
-A page's blocks share one folder (with `photos/`, a few pictures and clips) and the Python blocks share one namespace.
+A page's blocks share one folder (with `photos/`, a few pictures and clips). Its console blocks run first, in order,
+then its Python blocks as one program.
 In console blocks the lines after `$ ` are run; what they print is for the reader and not compared. A block after the
 line `<!-- not run: reason -->` is left out: downloads, clusters, hours.
 """
@@ -76,13 +77,10 @@ def test_page(page: Path, collection: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for source in collection.iterdir():
         (tmp_path / "photos" / source.name).write_bytes(source.read_bytes())
-    python = ""
     for block in blocks:
         if block.language == "console":
             run_shell(commands_of(block.code), tmp_path)
-        else:
-            python += block.code + "\n"
-            run_python(python, tmp_path)
+    run_python("\n".join(block.code for block in blocks if block.language == "python"), tmp_path)
 
 
 def test_the_readme_has_runnable_blocks() -> None:
