@@ -1,0 +1,1 @@
+"""Strings to ids and back: the CLIP tokenizer, its cleaning, and the training of small vocabularies."""
