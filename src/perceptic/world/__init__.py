@@ -1,0 +1,157 @@
+"""A seeded, procedural world of pictures and short clips with exact words, masks, depth, tracks and answers.
+
+    scene = sample_scene(7)                     # plain frozen data
+    pixels = render_pixels(scene, 64)           # (64, 64, 3) uint8, the same on every machine
+    words = captions(scene, 7)                  # words.short, words.medium, words.long
+
+Needs numpy, Pillow and PyAV only; torch is never imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perceptic.world.caption_noise import CaptionNoise
+    from perceptic.world.captioning import Captions, captions
+    from perceptic.world.charts import Chart
+    from perceptic.world.counting import count_descriptions
+    from perceptic.world.ood import OOD_VARIANTS, out_of_distribution
+    from perceptic.world.rendering import Box, Rendered, render, render_pixels
+    from perceptic.world.sampling import LAYOUTS, sample_scene
+    from perceptic.world.scene import (
+        Background,
+        Scene,
+        SceneObject,
+        Sign,
+        Style,
+        flip_scene,
+        holds,
+        is_flip_safe,
+        location,
+        main_relation,
+    )
+    from perceptic.world.vocabulary import (
+        COLOURS,
+        HELDOUT_PAIRS,
+        HELDOUT_WORDS,
+        SEEN_PAIRS,
+        SHAPES,
+        SIZES,
+        SPLITS,
+        TEXTURES,
+        WORDS,
+    )
+    from perceptic.world.wording import flip_caption
+    from perceptic.world.zero_shot import CLASS_NAMES, TEMPLATES, ZeroShotScene, prompts, zero_shot_scenes
+
+__all__ = [
+    "CLASS_NAMES",
+    "COLOURS",
+    "HELDOUT_PAIRS",
+    "HELDOUT_WORDS",
+    "LAYOUTS",
+    "OOD_VARIANTS",
+    "SEEN_PAIRS",
+    "SHAPES",
+    "SIZES",
+    "SPLITS",
+    "TEMPLATES",
+    "TEXTURES",
+    "WORDS",
+    "Background",
+    "Box",
+    "CaptionNoise",
+    "Captions",
+    "Chart",
+    "Rendered",
+    "Scene",
+    "SceneObject",
+    "Sign",
+    "Style",
+    "ZeroShotScene",
+    "captions",
+    "count_descriptions",
+    "flip_caption",
+    "flip_scene",
+    "holds",
+    "is_flip_safe",
+    "location",
+    "main_relation",
+    "out_of_distribution",
+    "prompts",
+    "render",
+    "render_pixels",
+    "sample_scene",
+    "zero_shot_scenes",
+]
+
+_NAMES = {
+    "caption_noise": ("CaptionNoise",),
+    "captioning": (
+        "Captions",
+        "captions",
+    ),
+    "charts": ("Chart",),
+    "counting": ("count_descriptions",),
+    "ood": (
+        "OOD_VARIANTS",
+        "out_of_distribution",
+    ),
+    "rendering": (
+        "Box",
+        "Rendered",
+        "render",
+        "render_pixels",
+    ),
+    "sampling": (
+        "LAYOUTS",
+        "sample_scene",
+    ),
+    "scene": (
+        "Background",
+        "Scene",
+        "SceneObject",
+        "Sign",
+        "Style",
+        "flip_scene",
+        "holds",
+        "is_flip_safe",
+        "location",
+        "main_relation",
+    ),
+    "vocabulary": (
+        "COLOURS",
+        "HELDOUT_PAIRS",
+        "HELDOUT_WORDS",
+        "SEEN_PAIRS",
+        "SHAPES",
+        "SIZES",
+        "SPLITS",
+        "TEXTURES",
+        "WORDS",
+    ),
+    "wording": ("flip_caption",),
+    "zero_shot": (
+        "CLASS_NAMES",
+        "TEMPLATES",
+        "ZeroShotScene",
+        "prompts",
+        "zero_shot_scenes",
+    ),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    # PEP 562: the world's parts load when first used, so that importing perceptic stays fast.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'perceptic.world' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"perceptic.world.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,68 @@
+"""Captions that are wrong on purpose, as web captions are: facts missing, facts mistaken.
+
+With perfect captions, augmentation and data-engine gains shrink; training asks for a stated amount of noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from perceptic.errors import ConfigError
+from perceptic.world.randomness import chance, pick
+from perceptic.world.scene import Scene, SceneObject
+from perceptic.world.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES, is_seen_pair
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionNoise:
+    """Probabilities per object kind and attribute: `missing` leaves the attribute (or the whole object) out, `wrong`
+    names another value. Colour-shape pairs that training must not see are never named by mistake."""
+
+    missing: float = 0.08
+    wrong: float = 0.04
+
+    def __post_init__(self) -> None:
+        for name in ("missing", "wrong"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"CaptionNoise.{name} is {getattr(self, name)}; give a probability from 0 to 1")
+
+
+def misdescribe(scene: Scene, rng: np.random.Generator, noise: CaptionNoise) -> Scene:
+    """The scene as a careless observer saw it: for wording only, never for rendering. An empty attribute is unknown.
+    Objects that look alike are mistaken alike."""
+    seen: dict[tuple[str, str], SceneObject | None] = {}
+    objects: list[SceneObject] = []
+    for item in scene.objects:
+        kind = (item.colour, item.shape)
+        if kind not in seen:
+            seen[kind] = _careless(item, rng, noise)
+        glance = seen[kind]
+        if glance is not None:
+            objects.append(
+                replace(item, size=glance.size, texture=glance.texture, colour=glance.colour, shape=glance.shape)
+            )
+    sign = None if chance(rng, noise.missing) else scene.sign
+    return replace(scene, objects=tuple(objects) or scene.objects[:1], sign=sign)
+
+
+def _careless(item: SceneObject, rng: np.random.Generator, noise: CaptionNoise) -> SceneObject | None:
+    if chance(rng, noise.missing):
+        return None
+    size = _mistaken(item.size, tuple(SIZES), rng, noise)
+    texture = _mistaken(item.texture, TEXTURES, rng, noise)
+    colour = _mistaken(item.colour, tuple(COLOURS), rng, noise)
+    shape = item.shape
+    if chance(rng, noise.wrong):
+        shape = pick(rng, SHAPES)
+    if colour and not is_seen_pair(colour, shape):
+        # A held-out pair may stand in its own split's captions, but no mistake may name another one.
+        colour, shape = item.colour, item.shape
+    return replace(item, size=size, texture=texture, colour=colour, shape=shape)
+
+
+def _mistaken(value: str, others: tuple[str, ...], rng: np.random.Generator, noise: CaptionNoise) -> str:
+    if chance(rng, noise.missing):
+        return ""
+    return pick(rng, others) if chance(rng, noise.wrong) else value
