@@ -1,0 +1,179 @@
+"""A model at work: a loaded bundle on a device that turns pixels and texts into embeddings, batch by batch.
+
+Everything that leaves here is float32 on the CPU, whatever the model computes in.
+
+Shapes: N items, F frames, S image side, E embedding size, L tokens, D tower width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from perceptic.configs import Preprocessing
+from perceptic.errors import ConfigError
+from perceptic.models.clip import CLIP
+from perceptic.models.vision import VisionTransformer
+from perceptic.text.clip_tokenizer import ClipTokenizer
+from perceptic.weights.pretrained import ModelBundle, load_bundle
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTypeName = Literal["float32", "bfloat16", "float16"]
+
+_FINGERPRINT_SAMPLES = 4096
+
+
+class Encoder:
+    """A model ready to encode. Build it once with `load_encoder` and use it for many calls.
+
+    Attributes:
+        name: the model's name for people. tower: its vision tower. clip: the whole model, None for a bare tower.
+        preprocessing: how pictures become its pixels. device, dtype: where and in what it computes.
+    """
+
+    def __init__(self, bundle: ModelBundle, device: torch.device, dtype: torch.dtype) -> None:
+        model = bundle.model.to(device=device, dtype=dtype).eval()
+        self.name = bundle.name
+        self.clip = model if isinstance(model, CLIP) else None
+        self.tower: VisionTransformer = model.visual if isinstance(model, CLIP) else model
+        self.preprocessing: Preprocessing = bundle.preprocessing
+        self.device = device
+        self.dtype = dtype
+        self._tokenizer = bundle.tokenizer
+
+    @property
+    def embedding_size(self) -> int:
+        return self.tower.output_dim
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosine similarities are multiplied with before the softmax over texts."""
+        return float(self._require_text("zero-shot labels").logit_scale.detach().float().exp())
+
+    @torch.inference_mode()
+    def encode_pixels(self, pixels: Tensor, batch_size: int = 32) -> Tensor:
+        """(N, 3, S, S) float pixels in [-1, 1] to (N, E) embeddings, not normalised.
+
+        A tower without pooling (Lang, Spatial) has no published image embedding: the mean of its patch tokens stands
+        for the picture, which ranks pictures by likeness and cannot be compared with texts.
+        """
+        parts = [self._encode_batch(batch) for batch in pixels.split(batch_size)]
+        return torch.cat(parts) if parts else torch.empty(0, self.embedding_size)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Texts to (N, E) embeddings, not normalised. Longer texts than the context are cut, as in training.
+
+        Raises:
+            ConfigError: the model has no text tower.
+            TextError: it came without a vocabulary.
+        """
+        clip = self._require_text("text queries and labels")
+        # A query is a person's text: "<end_of_text>" inside it is those letters, not a control token.
+        ids = self.tokenizer(list(texts), clip.context_length, allow_special=False)
+        parts = [clip.encode_text(batch.to(self.device)).float().cpu() for batch in ids.split(batch_size)]
+        return torch.cat(parts) if parts else torch.empty(0, self.embedding_size)
+
+    @torch.inference_mode()
+    def patch_features(self, pixels: Tensor, layer: int = -1) -> Tensor:
+        """(1, 3, h, w) pixels to the patch tokens after block `layer` (0 the first, -1 the last), (rows, columns, D).
+
+        Raises:
+            ConfigError: no such layer.
+        """
+        rows, columns = self.tower.grid(pixels)
+        tokens = self.tower.forward_features(
+            pixels.to(self.device, self.dtype), norm=True, layer_idx=layer, strip_cls_token=True
+        )
+        return tokens[0].float().cpu().unflatten(0, (rows, columns))
+
+    @property
+    def tokenizer(self) -> ClipTokenizer:
+        self._require_text("tokenising")
+        assert self._tokenizer is not None
+        return self._tokenizer
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digest that tells two sets of weights apart (names, shapes and evenly spaced values).
+
+        Sampled, so that it costs milliseconds for billions of parameters; training moves every tensor, so two
+        checkpoints that differ differ here. Made from the weights in the model's dtype.
+        """
+        digest = hashlib.sha256()
+        for name, parameter in sorted((self.clip or self.tower).state_dict().items()):
+            flat = parameter.detach().flatten()
+            step = max(1, flat.numel() // _FINGERPRINT_SAMPLES)
+            digest.update(f"{name}{tuple(parameter.shape)}".encode())
+            digest.update(flat[::step].float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def _encode_batch(self, pixels: Tensor) -> Tensor:
+        features = self.tower(pixels.to(self.device, self.dtype))
+        if self.tower.config.pool_type == "none":
+            prefix = self.tower.config.num_prefix_tokens
+            features = features[:, prefix:].mean(dim=1)
+        embeddings: Tensor = features.float().cpu()
+        return embeddings
+
+    def _require_text(self, purpose: str) -> CLIP:
+        if self.clip is None:
+            raise ConfigError(
+                f"{self.name} is a vision tower without a text tower: {purpose} need a PE-Core model, "
+                "for example PE-Core-B16-224"
+            )
+        return self.clip
+
+
+def load_encoder(model: str | ModelBundle | Encoder, *, device: str = "auto", dtype: DTypeName = "float32") -> Encoder:
+    """Make a model ready to encode.
+
+    Args:
+        model: a zoo name, hub repository, folder or file; or a bundle; an `Encoder` is returned as it is.
+        device: "auto" (an accelerator if torch sees one, else the CPU) or a torch device name.
+        dtype: what the model computes in.
+
+    Raises:
+        ConfigError: an unknown device or dtype.
+        WeightsError: the model cannot be found or read.
+    """
+    if isinstance(model, Encoder):
+        return model
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    place = resolve_device(device)
+    bundle = load_bundle(model) if isinstance(model, str) else model
+    return Encoder(bundle, place, DTYPES[dtype])
+
+
+def resolve_device(device: str) -> torch.device:
+    """A device by name; "auto" takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError if it is not there."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return place
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """Rows scaled to length 1 (a zero row stays zero)."""
+    return F.normalize(vectors, dim=-1)
+
+
+def pool_frames(frame_vectors: Tensor, *, normalize_frames: bool) -> Tensor:
+    """(F, E) raw frame embeddings to one unit vector (E,).
+
+    With `normalize_frames` each frame counts alike (retrieval); without, the mean of the raw embeddings is normalised
+    (classification). Spec section 6.2.
+    """
+    frames = unit_vectors(frame_vectors) if normalize_frames else frame_vectors
+    return unit_vectors(frames.mean(dim=0))

@@ -1,0 +1,266 @@
+"""Embed images and videos: in memory (`embed`) or into a file that survives interruption (`embed_to_file`).
+
+A video's vector is the mean of its normalised frame embeddings, normalised (spec section 6.2, the retrieval protocol).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from perceptic.errors import DataError
+from perceptic.inference.encode import DTypeName, Encoder, load_encoder, pool_frames
+from perceptic.media.collection import MediaFile, find_media
+from perceptic.media.prefetch import Failure
+from perceptic.tasks.embeddings_file import Embedding, EmbeddingSettings
+from perceptic.tasks.journal import FileState, open_journal
+from perceptic.tasks.media_stream import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_NUM_FRAMES,
+    OnProgress,
+    encode_media,
+    ignore_progress,
+)
+
+DEFAULT_MODEL = "PE-Core-Nano"
+_ROWS_PER_PART = 4096
+
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What `embed` returns: one `Embedding` per file, in the order of the files found."""
+
+    items: tuple[Embedding, ...]
+    settings: EmbeddingSettings
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """(N, E) float32 unit vectors of the files that could be read."""
+        rows = [item.vector for item in self.items if item.vector is not None]
+        return np.stack(rows) if rows else np.zeros((0, self.settings.embedding_size), np.float32)
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of `vectors`, row by row."""
+        return [item.path for item in self.items if item.vector is not None]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Path -> reason of the files that could not be read."""
+        return {item.path: item.error for item in self.items if item.error is not None}
+
+
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What `embed_to_file` did. `skipped` files had a vector already; `failures` maps path to reason."""
+
+    output: str
+    model: str
+    embedding_size: int
+    files: int
+    embedded: int
+    skipped: int
+    failed: int
+    seconds: float
+    failures: dict[str, str]
+
+
+def embed(
+    paths: Paths,
+    *,
+    model: str | Encoder = DEFAULT_MODEL,
+    num_frames: int = DEFAULT_NUM_FRAMES,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    device: str = "auto",
+    dtype: DTypeName = "float32",
+    on_progress: OnProgress = ignore_progress,
+) -> Embeddings:
+    """Embed images and videos with one model.
+
+    Args:
+        paths: files, folders (searched deeply) and globs.
+        model: a zoo name, hub repository, folder or file; or an `Encoder` to keep a model between calls.
+        num_frames: frames taken evenly from each video.
+        batch_size: frames that go through the model at once.
+        device: "auto" or a torch device name.
+        dtype: what the model computes in; vectors are float32 always.
+        on_progress: called after every file.
+
+    Returns:
+        One unit vector or one reason per file: a file that cannot be read does not stop the others.
+
+    Raises:
+        DataError: no image or video was found at all.
+        WeightsError: the model cannot be found or read.
+    """
+    encoder = load_encoder(model, device=device, dtype=dtype)
+    files = require_media(paths)
+    embedded = embed_files(encoder, files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
+    rows = {row.path: row for row in embedded}
+    return Embeddings(tuple(rows[str(file.path)] for file in files), embedding_settings(encoder, num_frames))
+
+
+def embed_to_file(
+    paths: Paths,
+    output: str | Path,
+    *,
+    model: str | Encoder = DEFAULT_MODEL,
+    num_frames: int = DEFAULT_NUM_FRAMES,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    device: str = "auto",
+    dtype: DTypeName = "float32",
+    restart: bool = False,
+    save_every_seconds: float = 5.0,
+    on_progress: OnProgress = ignore_progress,
+) -> EmbedSummary:
+    """Embed images and videos into a parquet, npz or npy file (by suffix), resumably.
+
+    Files that have a vector in the output already (same absolute path, size and modification time) are skipped, so
+    running the same call again continues after any interruption, SIGKILL included, and adds what is new.
+    Rows of files that are not in `paths` stay. The arguments of `embed` mean the same here.
+
+    Args:
+        output: where to write; `<output>.parts` beside it holds unfinished work.
+        restart: begin anew instead of continuing.
+        save_every_seconds: at most about this much work is lost when the process dies.
+
+    Raises:
+        ConfigError: an unknown suffix, or an existing output made with other settings.
+        DataError: nothing to embed, or the existing output is not one of ours.
+        OutputError: no space, no permission, or another process writes the same output.
+        KeyboardInterrupt: passed on after saving; its text says how to continue.
+    """
+    started = time.monotonic()
+    encoder = load_encoder(model, device=device, dtype=dtype)
+    files = [MediaFile(_absolute(file.path), file.kind) for file in require_media(paths)]
+    with open_journal(Path(output), embedding_settings(encoder, num_frames), restart) as journal:
+        todo = [file for file in files if not _is_done(file, journal.done)]
+        failures: dict[str, str] = {}
+        saver = _Saver(journal.append, save_every_seconds)
+        rows = embed_files(encoder, todo, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
+        try:
+            for row in rows:
+                saver.add(row)
+                if row.error is not None:
+                    failures[row.path] = row.error
+        except KeyboardInterrupt:
+            saver.flush()
+            kept = len(files) - len(todo) + saver.num_rows
+            message = f"{kept} of {len(files)} files are saved; run the same command again to continue."
+            raise KeyboardInterrupt(message) from None
+        saver.flush()
+        journal.finish()
+    return EmbedSummary(
+        output=str(output),
+        model=encoder.name,
+        embedding_size=encoder.embedding_size,
+        files=len(files),
+        embedded=len(todo) - len(failures),
+        skipped=len(files) - len(todo),
+        failed=len(failures),
+        seconds=round(time.monotonic() - started, 3),
+        failures=failures,
+    )
+
+
+def embed_files(
+    encoder: Encoder,
+    files: Sequence[MediaFile],
+    *,
+    num_frames: int,
+    batch_size: int,
+    on_progress: OnProgress = ignore_progress,
+) -> Iterator[Embedding]:
+    """One row per file as they get ready; a bad file gives a row with its reason."""
+    states = {file.path: _file_state(file.path) for file in files}
+    for result in encode_media(encoder, files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress):
+        file = result.file
+        size, modified = states[file.path]
+        if isinstance(result, Failure):
+            yield Embedding(str(file.path), file.kind, None, result.error.reason, size_bytes=size, modified_ns=modified)
+            continue
+        yield Embedding(
+            path=str(file.path),
+            kind=file.kind,
+            vector=pool_frames(result.frame_vectors, normalize_frames=True).numpy(),
+            width=result.media.width,
+            height=result.media.height,
+            frame_seconds=result.media.frame_seconds,
+            size_bytes=size,
+            modified_ns=modified,
+        )
+
+
+def require_media(paths: Paths) -> list[MediaFile]:
+    """The images and videos that paths, folders and globs name. Raises DataError if there is not one."""
+    wanted: Iterable[str | Path] = [paths] if isinstance(paths, str | Path) else paths
+    wanted = list(wanted)
+    files = find_media(wanted)
+    if not files:
+        named = ", ".join(str(path) for path in wanted[:3]) + (", ..." if len(wanted) > 3 else "")
+        raise DataError(f"no image or video in {named or 'an empty list of paths'}")
+    return files
+
+
+def embedding_settings(encoder: Encoder, num_frames: int) -> EmbeddingSettings:
+    """What vectors of this encoder may be compared with."""
+    return EmbeddingSettings(
+        model=encoder.name,
+        weights=encoder.fingerprint(),
+        embedding_size=encoder.embedding_size,
+        preprocessing=_json_values(asdict(encoder.preprocessing)),
+        num_frames=num_frames,
+        dtype=str(encoder.dtype).removeprefix("torch."),
+    )
+
+
+class _Saver:
+    """Collects rows and hands them over every few seconds."""
+
+    def __init__(self, save: Callable[[list[Embedding]], None], every_seconds: float) -> None:
+        self._save = save
+        self._every_seconds = every_seconds
+        self.num_rows = 0
+        self._rows: list[Embedding] = []
+        self._last = time.monotonic()
+
+    def add(self, row: Embedding) -> None:
+        self._rows.append(row)
+        self.num_rows += 1
+        if len(self._rows) >= _ROWS_PER_PART or time.monotonic() - self._last >= self._every_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        self._save(self._rows)
+        self._rows = []
+        self._last = time.monotonic()
+
+
+def _is_done(file: MediaFile, done: dict[str, FileState]) -> bool:
+    known = done.get(str(file.path))
+    return known is not None and known == _file_state(file.path)
+
+
+def _file_state(path: Path) -> FileState:
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1)  # decoding gives the reason
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): links into content stores would give names that mean nothing to their owner.
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _json_values(fields: dict[str, object]) -> dict[str, object]:
+    """Tuples as lists, as they come back from a file."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
