@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceptic.world.caption_noise import CaptionNoise
-    from perceptic.world.captioning import Captions, captions
+    from perceptic.world.captioning import Captions, captions, count_tokens
     from perceptic.world.charts import Chart
+    from perceptic.world.clip import EVENT_KINDS, Clip, Event, flip_clip, is_clip_flip_safe, reverse_clip, scene_at
+    from perceptic.world.clip_captioning import action_phrase, clip_captions
+    from perceptic.world.clip_rendering import RenderedClip, render_clip, render_clip_annotated
+    from perceptic.world.clip_sampling import sample_clip
     from perceptic.world.counting import count_descriptions
     from perceptic.world.ood import OOD_VARIANTS, out_of_distribution
     from perceptic.world.rendering import Box, Rendered, render, render_pixels
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLASS_NAMES",
     "COLOURS",
+    "EVENT_KINDS",
     "HELDOUT_PAIRS",
     "HELDOUT_WORDS",
     "LAYOUTS",
@@ -65,25 +70,38 @@ __all__ = [
     "CaptionNoise",
     "Captions",
     "Chart",
+    "Clip",
+    "Event",
     "Rendered",
+    "RenderedClip",
     "Scene",
     "SceneObject",
     "Sign",
     "Style",
     "ZeroShotScene",
+    "action_phrase",
     "captions",
+    "clip_captions",
     "count_descriptions",
+    "count_tokens",
     "flip_caption",
+    "flip_clip",
     "flip_scene",
     "holds",
+    "is_clip_flip_safe",
     "is_flip_safe",
     "location",
     "main_relation",
     "out_of_distribution",
     "prompts",
     "render",
+    "render_clip",
+    "render_clip_annotated",
     "render_pixels",
+    "reverse_clip",
+    "sample_clip",
     "sample_scene",
+    "scene_at",
     "zero_shot_scenes",
 ]
 
@@ -92,8 +110,28 @@ _NAMES = {
     "captioning": (
         "Captions",
         "captions",
+        "count_tokens",
     ),
     "charts": ("Chart",),
+    "clip": (
+        "Clip",
+        "EVENT_KINDS",
+        "Event",
+        "flip_clip",
+        "is_clip_flip_safe",
+        "reverse_clip",
+        "scene_at",
+    ),
+    "clip_captioning": (
+        "action_phrase",
+        "clip_captions",
+    ),
+    "clip_rendering": (
+        "RenderedClip",
+        "render_clip",
+        "render_clip_annotated",
+    ),
+    "clip_sampling": ("sample_clip",),
     "counting": ("count_descriptions",),
     "ood": (
         "OOD_VARIANTS",

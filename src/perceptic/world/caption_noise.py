@@ -6,13 +6,17 @@ With perfect captions, augmentation and data-engine gains shrink; training asks 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from perceptic.errors import ConfigError
+from perceptic.world.clip import MOVES, Clip, EventKind
 from perceptic.world.randomness import chance, pick
 from perceptic.world.scene import Scene, SceneObject
 from perceptic.world.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES, is_seen_pair
+
+_CONFUSED_KINDS: Final[tuple[EventKind, ...]] = (*MOVES, "grows", "shrinks", "turns clockwise", "turns anticlockwise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,37 @@ def misdescribe(scene: Scene, rng: np.random.Generator, noise: CaptionNoise) -> 
             )
     sign = None if chance(rng, noise.missing) else scene.sign
     return replace(scene, objects=tuple(objects) or scene.objects[:1], sign=sign)
+
+
+def misdescribe_clip(clip: Clip, rng: np.random.Generator, noise: CaptionNoise) -> Clip:
+    """The clip as a careless observer saw it: events may be missed (never all) or taken for others, objects be
+    misdescribed. For wording only."""
+    glances = [_careless(item, rng, noise) or item for item in clip.scene.objects]
+    events = [event for event in clip.events if not chance(rng, noise.missing)] or [clip.events[0]]
+    told = [
+        replace(
+            event,
+            kind=pick(rng, _CONFUSED_KINDS)
+            if event.kind in _CONFUSED_KINDS and chance(rng, noise.wrong)
+            else event.kind,
+            before=_as_seen(event.before, clip.scene.objects[event.object_index], glances[event.object_index]),
+            after=_as_seen(event.after, clip.scene.objects[event.object_index], glances[event.object_index]),
+        )
+        for event in events
+    ]
+    sign = None if chance(rng, noise.missing) else clip.scene.sign
+    return replace(clip, scene=replace(clip.scene, objects=tuple(glances), sign=sign), events=tuple(told))
+
+
+def _as_seen(state: SceneObject, truth: SceneObject, glance: SceneObject) -> SceneObject:
+    """A later state of an object with the attributes that were mistaken at first sight."""
+    return replace(
+        state,
+        shape=glance.shape,
+        texture=glance.texture,
+        size=glance.size if state.size == truth.size else state.size,
+        colour=glance.colour if state.colour == truth.colour else state.colour,
+    )
 
 
 def _careless(item: SceneObject, rng: np.random.Generator, noise: CaptionNoise) -> SceneObject | None:

@@ -69,6 +69,11 @@ def captions(scene: Scene, seed: int | np.random.Generator = 0, *, noise: Captio
     return Captions(_short(scene, ordered, rng), _medium(scene, ordered, rng), _long(scene, ordered, rng))
 
 
+def count_tokens(text: str) -> int:
+    """Words and punctuation marks of a text."""
+    return len(_TOKEN.findall(text))
+
+
 def grouped(objects: tuple[SceneObject, ...]) -> list[tuple[SceneObject, ...]]:
     """Objects of the same colour and shape together, in order of first appearance."""
     kinds: dict[tuple[str, str], list[SceneObject]] = {}
@@ -115,7 +120,7 @@ def _medium(scene: Scene, groups: list[Group], rng: np.random.Generator) -> str:
 
 def _long(scene: Scene, groups: list[Group], rng: np.random.Generator) -> str:
     text = _long_sentences(scene, groups, rng)
-    return text if len(_TOKEN.findall(text)) <= MAX_LONG_TOKENS else _long_list(scene, groups, rng)
+    return text if count_tokens(text) <= MAX_LONG_TOKENS else _long_list(scene, groups, rng)
 
 
 def _long_sentences(scene: Scene, groups: list[Group], rng: np.random.Generator) -> str:

@@ -41,6 +41,9 @@ def object_colours(item: SceneObject, style: Style, haze: Array) -> tuple[Array,
     """Base and texture colour of an object, RGB in [0, 255]; far objects are mixed with `haze`, the depth cue."""
     palette = SWAPPED_COLOURS if style.palette == "swapped" else COLOURS
     base = np.array(palette[item.colour], dtype=np.float64)
+    if item.next_colour:
+        # Rounded: played backwards, the same mixture must not differ in its last bit.
+        base = np.round(base + item.colour_change * (np.array(palette[item.next_colour]) - base), 3)
     if style.confusable:
         base = base + style.confusable * (np.array(COLOURS[nearest_colour(item.colour)]) - base)
     base = np.clip(base + item.tint, 0.0, 255.0)
@@ -82,7 +85,7 @@ def texture_share(texture: str, x: Array, y: Array, distance: Array, radius: flo
     if texture == "checkered":
         return _checks(x, y, period * 1.5, scale)
     if texture == "shaded":
-        return np.clip(0.5 + 0.55 * y, 0.0, 1.0) * 0.92
+        return np.clip(0.5 + 0.55 * y, 0.0, 1.0) * 0.8
     width = max(0.13 * scale, 1.4)
     return np.clip(distance * scale + width + 0.5, 0.0, 1.0)
 

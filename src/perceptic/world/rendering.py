@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 CONFUSABLE_SHAPES: Final = {
     "circle": "hexagon", "hexagon": "circle", "square": "diamond", "diamond": "square", "triangle": "house",
     "house": "triangle", "star": "flower", "flower": "star", "heart": "drop", "drop": "heart", "cross": "star",
-    "crescent": "ring", "ring": "circle", "arrow": "triangle", "bolt": "hourglass", "hourglass": "bolt",
+    "crescent": "ring", "ring": "crescent", "arrow": "triangle", "bolt": "hourglass", "hourglass": "bolt",
 }  # fmt: skip
 
 BACKGROUND_DEPTH: Final = 1.0
@@ -162,13 +162,13 @@ def _draw_object(
     """Paint one object; returns its window and coverage, None if it lies outside the frame."""
     size = canvas.shape[0]
     window = _window(item, size)
-    if window is None or item.radius * size < 0.25:
+    if window is None or item.opacity <= 0.0:
         return None
     rows, columns = window
     x, y = _local_coordinates(item, rows, columns, size)
     scale = item.radius * size
     distance = _styled_distance(item.shape, x, y, style)
-    coverage = np.clip(0.5 - distance * scale, 0.0, 1.0)
+    coverage = np.clip(0.5 - distance * scale, 0.0, 1.0) * item.opacity
     base, second = object_colours(item, style, haze)
     colour: Array = base
     if style.outline:
@@ -180,7 +180,7 @@ def _draw_object(
         colour = base + share[..., None] * (second - base)
     patch = canvas[rows, columns]
     patch += coverage[..., None] * (colour - patch)
-    if item.text:
+    if item.text and item.opacity >= 0.5:
         _draw_object_text(canvas, item, contrast_colour(haze if style.outline else base))
     return window, coverage
 

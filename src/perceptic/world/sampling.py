@@ -79,7 +79,7 @@ def sample_scene(
     with_text = known == "heldout_words" or chance(rng, text_fraction)
     sign = _sample_sign(rng, known) if with_text and chance(rng, 0.5) else None
     word_bearer = known == "heldout_words" and sign is None
-    objects = _arrange(rng, known, "objects" if word_bearer else chosen, num_objects, _band(sign), word_bearer)
+    objects = _arrange(rng, known, "objects" if word_bearer else chosen, num_objects, band_beside(sign), word_bearer)
     if with_text and sign is None:
         objects = _with_text(rng, known, objects)
     return Scene(tuple(objects), sample_background(rng, [item.colour for item in objects]), sign, split=known)
@@ -168,7 +168,8 @@ def _sample_sign(rng: np.random.Generator, split: Split) -> Sign:
     return Sign(pick(rng, allowed_words(split)), pick(rng, ("top", "bottom")), chance(rng, 0.5))
 
 
-def _band(sign: Sign | None) -> Band:
+def band_beside(sign: Sign | None) -> Band:
+    """The rows a sign leaves to objects."""
     if sign is None:
         return Band()
     return Band(top=SIGN_HEIGHT) if sign.place == "top" else Band(bottom=1.0 - SIGN_HEIGHT)
@@ -248,6 +249,11 @@ def _with_text(rng: np.random.Generator, split: Split, objects: list[SceneObject
         # Stripes and dots would break up the strokes.
         return [*objects[:index], replace(item, text=text, texture="solid"), *objects[index + 1 :]]
     return objects
+
+
+def stands_out(colour: str, background: Background) -> bool:
+    """Whether an object of this colour can be told from the background."""
+    return _differs(background.colour, colour) and _differs(background.second_colour, colour)
 
 
 def _gap(background: str, colour: str) -> float:

@@ -34,7 +34,8 @@ INNER_RADIUS = {"circle": 0.97, "square": 0.8, "hexagon": 0.82, "ring": 0.55}
 @dataclass(frozen=True, slots=True)
 class SceneObject:
     """One object. `radius` is half its extent; `rotation` is in degrees, clockwise on screen; `depth` is in (0, 1),
-    near to far; `text` is a letter or word drawn on it or ""; `tint` shifts its grey level by a few steps."""
+    near to far; `text` is a letter or word drawn on it or ""; `tint` shifts its grey level by a few steps. Only inside
+    clips do `opacity` fall below 1 and `colour_change` (0 to 1) lead from `colour` to `next_colour`."""
 
     shape: str
     colour: str
@@ -48,6 +49,9 @@ class SceneObject:
     mirrored: bool = False
     text: str = ""
     tint: int = 0
+    opacity: float = 1.0
+    next_colour: str = ""
+    colour_change: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def _crescent(x: Array, y: Array) -> Array:
 
 def _flower(x: Array, y: Array) -> Array:
     petals = [_disc(x, y, *_polar(0.6, 72.0 * index), 0.39) for index in range(5)]
-    union: Array = np.minimum.reduce([*petals, _disc(x, y, 0.0, 0.0, 0.42)])
+    union: Array = np.minimum.reduce([*petals, _disc(x, y, 0.0, 0.0, 0.62)])
     return union
 
 
