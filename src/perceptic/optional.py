@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 from perceptic.errors import MissingDependencyError
@@ -24,6 +25,13 @@ def is_installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def package_folder(module: str) -> Path | None:
+    """Where a package's files lie, without importing it; None if it is not installed."""
+    spec = importlib.util.find_spec(module) if is_installed(module) else None
+    folders = spec.submodule_search_locations if spec is not None else None
+    return Path(folders[0]) if folders else None
 
 
 def require(module: str, purpose: str) -> ModuleType:

@@ -90,7 +90,7 @@ class ClipTokenizer:
             TextError: no such file, damaged, or not a tokenizer of CLIP's design.
         """
         file = read_tokenizer_file(path)
-        return cls(file.merges, context_length or file.context_length or DEFAULT_CONTEXT_LENGTH, file.clean)
+        return cls(file.merges, _first_given(context_length, file.context_length), file.clean)
 
     @classmethod
     def from_merges(cls, path: str | Path, context_length: int = DEFAULT_CONTEXT_LENGTH) -> ClipTokenizer:
@@ -112,14 +112,14 @@ class ClipTokenizer:
             return cls.from_file(Path(folder) / TOKENIZER_FILE, context_length)
         installed = installed_clip_merges()
         if installed is not None:
-            return cls.from_merges(installed, context_length or DEFAULT_CONTEXT_LENGTH)
+            return cls.from_merges(installed, _first_given(context_length))
         try:
             downloaded = download_clip_tokenizer()
         except TextError as error:
             raise TextError(_nowhere_message(folder, error)) from error
         file = read_tokenizer_file(downloaded)
         check_clip_merges(file.merges, downloaded)
-        return cls(file.merges, context_length or DEFAULT_CONTEXT_LENGTH)
+        return cls(file.merges, _first_given(context_length))
 
     def __call__(
         self,
@@ -222,6 +222,10 @@ def _checked_context(context_length: int) -> int:
     if not isinstance(context_length, int) or context_length < 2:
         raise TextError(f"context_length must be a whole number of at least 2 (start and end), not {context_length!r}")
     return context_length
+
+
+def _first_given(*context_lengths: int | None) -> int:
+    return next((length for length in context_lengths if length is not None), DEFAULT_CONTEXT_LENGTH)
 
 
 def _as_list(texts: str | Sequence[str]) -> list[str]:

@@ -91,11 +91,9 @@ def _parse_merges(entries: object, path: str | Path) -> tuple[Merge, ...]:
     for rank, entry in enumerate(entries):
         # tokenizers wrote "left right" up to 0.19 and ["left", "right"] since.
         pair = entry.split(" ") if isinstance(entry, str) else entry
-        match pair:
-            case [str(left), str(right)] if left and right:
-                merges.append((left, right))
-            case _:
-                raise TextError(f"{path}: merge number {rank} is not a pair of symbols; the file is damaged")
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise TextError(f"{path}: merge number {rank} is not a pair of symbols; the file is damaged")
+        merges.append((pair[0], pair[1]))
     return tuple(merges)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from perceptic import optional
 from perceptic.errors import TextError
 from perceptic.text.pieces import SPECIAL_TOKENS, WORD_END, byte_symbols
 
@@ -85,12 +85,9 @@ def merges_sha256(merges: Sequence[Merge]) -> str:
 
 def installed_clip_merges() -> Path | None:
     """The copy inside an installed `open_clip_torch`, or None. open_clip is not imported: that takes seconds."""
-    spec = importlib.util.find_spec("open_clip")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / CLIP_MERGES_FILE
-        if path.is_file():
-            return path
-    return None
+    folder = optional.package_folder("open_clip")
+    path = folder / CLIP_MERGES_FILE if folder is not None else None
+    return path if path is not None and path.is_file() else None
 
 
 def download_clip_tokenizer() -> Path:
