@@ -122,11 +122,11 @@ def _during(event: Event, frame: int) -> SceneObject:
     steps, length = frame - event.start_frame, event.end_frame - event.start_frame
     before, after = event.before, event.after
     if event.kind == "bounces":
-        return replace(before, y=round(before.y - event.amplitude * _hops(steps, length), 6))
+        return replace(before, y=round(before.y - event.amplitude * _hops(steps, length), 12))
     if event.kind == "shakes":
-        return replace(before, x=round(before.x + event.amplitude * _swing(steps, length), 6))
+        return replace(before, x=round(before.x + event.amplitude * _swing(steps, length), 12))
     if event.kind == "changes colour":
-        return replace(before, next_colour=after.colour, colour_change=round(steps / length, 6))
+        return replace(before, next_colour=after.colour, colour_change=round(steps / length, 12))
     return replace(
         before,
         x=_mix(before.x, after.x, steps, length),
@@ -139,7 +139,7 @@ def _during(event: Event, frame: int) -> SceneObject:
 
 def _mix(start: float, end: float, steps: int, length: int) -> float:
     # Rounded, so that playing backwards gives the same number and so the same pixels.
-    return round(start + (end - start) * (steps / length), 6)
+    return round(start + (end - start) * (steps / length), 12)
 
 
 def _hops(steps: int, length: int) -> float:
