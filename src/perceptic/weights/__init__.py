@@ -1,0 +1,1 @@
+"""Names and files <-> state dicts: find, check, read, convert, write."""

@@ -1,0 +1,193 @@
+"""One weights file <-> a plain dictionary of tensors, without a second copy in memory.
+
+safetensors files and PyTorch's zip files are mapped: a tensor's bytes are read from disk when they are first used, and
+pages can be given back by dropping the mapping. What a file is, is decided by its first bytes, never by its name.
+Pickles are opened with `weights_only=True`: code in a file is refused, not run.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from perceptic.errors import WeightsError
+from perceptic.weights.names import StateDict, name_some
+
+# Tensors are cast in groups of this many bytes; the source pages of a group are given back before the next one.
+_GROUP_BYTES = 32 * 2**20
+_WRAPPERS = ("state_dict", "weights", "model")
+# DistributedDataParallel and torch.compile put these in front of every name.
+_NAME_PREFIXES = ("module.", "_orig_mod.")
+
+_Reader = Callable[[Path], Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened weights file. `state` is mapped from the file, unwrapped, with plain names."""
+
+    path: Path
+    state: StateDict
+    _read: _Reader
+
+    def cast(self, keys: Iterable[str], dtype: torch.dtype) -> StateDict:
+        """The tensors of `keys` in `dtype`, in new memory, while little of the file stays mapped (names as `state`)."""
+        result: StateDict = {}
+        for group in _groups({key: self.state[key] for key in keys}):
+            fresh = _plain_state(self._read(self.path), self.path)
+            result.update({key: fresh[key].to(dtype, copy=True) for key in group})
+            # Dropping the last reference unmaps the file, so that its pages no longer count as ours.
+            del fresh
+        return result
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Map a weights file: safetensors, or PyTorch's `.pt`/`.bin`, by content.
+
+    The wrappers `state_dict`, `weights` and `model` and the name prefixes `module.` and `_orig_mod.` are removed.
+
+    Raises:
+        WeightsError: the file is unreadable, empty, cut short, damaged, no checkpoint at all, or holds code.
+    """
+    read = _reader(path)
+    return Checkpoint(path=path, state=_plain_state(read(path), path), _read=read)
+
+
+def _reader(path: Path) -> _Reader:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(256)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not head:
+        raise WeightsError(f"{path}: is empty (0 bytes); download or copy it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(
+            f"{path}: is a Git LFS pointer, not the weights; run 'git lfs pull' in its repository or download the file"
+        )
+    if head.startswith(b"PK\x03\x04"):
+        return _read_torch_zip
+    if head.startswith(b"\x80"):
+        return _read_torch_legacy
+    if len(head) > 8 and head[8:9] == b"{":
+        header_size = int.from_bytes(head[:8], "little")
+        if header_size + 8 > size:
+            raise WeightsError(f"{path}: is cut short: {size} bytes, less than its own header; download it again")
+        return _read_safetensors
+    raise WeightsError(f"{path}: is not a checkpoint ({_describe(head)}); expected safetensors or PyTorch weights")
+
+
+def _describe(head: bytes) -> str:
+    kinds = {
+        b"\xff\xd8\xff": "a JPEG image",
+        b"\x89PNG": "a PNG image",
+        b"GIF8": "a GIF image",
+        b"%PDF": "a PDF document",
+        b"\x1f\x8b": "a gzip archive",
+        b"GGUF": "a GGUF file",
+        b"\x89HDF": "an HDF5 file",
+        b"<": "a web page or XML, perhaps an error page saved by a download",
+        b"{": "JSON text",
+    }
+    start = head.lstrip()
+    found = [kind for magic, kind in kinds.items() if start.startswith(magic)]
+    return found[0] if found else f"it begins with {head[:8]!r}"
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        cut_short = "cut short" if "incomplete" in str(error).lower() or "buffer" in str(error).lower() else "damaged"
+        raise WeightsError(f"{path}: is {cut_short}: {error}; download it again") from error
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise WeightsError(f"{path}: is damaged: {error}; download it again") from error
+
+
+def _read_torch_zip(path: Path) -> Any:
+    return _read_torch(path, mmap=True)
+
+
+def _read_torch_legacy(path: Path) -> Any:
+    # The format of PyTorch before 1.6 cannot be mapped.
+    return _read_torch(path, mmap=False)
+
+
+def _read_torch(path: Path, mmap: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        _refuse_pickle(path, error)
+    except Exception as error:
+        # A damaged pickle can make its reader raise anything at all.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        is_cut = "central directory" in str(error) or isinstance(error, EOFError)
+        what = "cut short" if is_cut else "damaged or no PyTorch checkpoint"
+        raise WeightsError(f"{path}: is {what}: {reason}; download it again") from error
+
+
+def _refuse_pickle(path: Path, error: pickle.UnpicklingError) -> NoReturn:
+    """Tell code in a file (which is refused) from a damaged file."""
+    message = str(error)
+    named = re.search(r"(?:GLOBAL|function|class|got) [`'<]?(?:class )?'?([\w.]+)", message)
+    if re.search(
+        r"unsupported (?:global|class)|Unsupported global|unrecognized function|allowlisted", message, re.IGNORECASE
+    ):
+        what = f" ({named.group(1)})" if named else ""
+        raise WeightsError(
+            f"{path}: holds Python code or objects{what}, not only tensors; such a file can run anything when opened "
+            "and is refused. Ask its author for safetensors or a plain state dict"
+        ) from error
+    raise WeightsError(f"{path}: is damaged: its pickle cannot be read; download it again") from error
+
+
+def _plain_state(content: Any, path: Path) -> StateDict:
+    """Unwrap, check that all values are tensors, and clean the names."""
+    state = _unwrap(content, path)
+    tensors = {key: value.detach() for key, value in state.items() if isinstance(value, Tensor)}
+    foreign = [str(key) for key, value in state.items() if not isinstance(value, Tensor) or not isinstance(key, str)]
+    if foreign or not tensors:
+        what = f"values that are not tensors: {name_some(foreign)}" if foreign else "no tensors"
+        raise WeightsError(f"{path}: is not a state dict: it has {what}")
+    return _strip_prefixes(tensors)
+
+
+def _unwrap(content: Any, path: Path) -> Mapping[Any, Any]:
+    for _ in range(len(_WRAPPERS)):
+        if not isinstance(content, Mapping):
+            raise WeightsError(f"{path}: holds a {type(content).__name__}; expected a dictionary of tensors")
+        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inner:
+            return content
+        content = inner[0]
+    return content if isinstance(content, Mapping) else {}
+
+
+def _strip_prefixes(state: StateDict) -> StateDict:
+    for prefix in _NAME_PREFIXES * 2:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _groups(state: StateDict) -> Iterator[list[str]]:
+    group: list[str] = []
+    size = 0
+    for key, tensor in state.items():
+        group.append(key)
+        size += tensor.nbytes
+        if size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

@@ -1,0 +1,155 @@
+"""A weights file into a model: strict, and never half.
+
+The model is built on the meta device (shapes only), every name and shape is compared before any weight is moved, and
+the file's own memory becomes the parameters. A model that is returned has all its weights from the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from perceptic.errors import WeightsError
+from perceptic.weights.checkpoint import Checkpoint
+from perceptic.weights.dtypes import FLOAT_TYPES, dtype_name
+from perceptic.weights.formats import PREFIXES, Format, Tower, detect, towers_in
+from perceptic.weights.infer import describe_fit
+from perceptic.weights.names import StateDict, name_some
+
+# Parts of a vision tower that another tower of the same family lacks: Core weights feed a Lang-like shape (spec 3.4).
+_OPTIONAL_PARTS = ("ln_post.", "attn_pool.", "proj")
+
+
+@dataclass(frozen=True)
+class OpenedWeights:
+    """A checkpoint whose format is known. `state` has perceptic's names (`visual.`, `text.`), still mapped."""
+
+    checkpoint: Checkpoint
+    form: Format
+    state: StateDict
+
+    @property
+    def path(self) -> Path:
+        return self.checkpoint.path
+
+    @property
+    def towers(self) -> frozenset[Tower]:
+        return towers_in(self.state)
+
+    def their_name(self, key: str) -> str:
+        """Our key under the name a user finds in the file."""
+        return self.form.their_names(key, self.checkpoint.state.keys())[0]
+
+    def bare(self, tower: Tower) -> StateDict:
+        """One tower's tensors under its own names, without the prefix."""
+        prefix = PREFIXES[tower]
+        return {key.removeprefix(prefix): value for key, value in self.state.items() if key.startswith(prefix)}
+
+
+def identify(checkpoint: Checkpoint) -> OpenedWeights:
+    """Find the format and translate the names.
+
+    Raises:
+        WeightsError: an unknown format, or keys that do not belong to the format that was found.
+    """
+    try:
+        form = detect(checkpoint.state.keys())
+        return OpenedWeights(checkpoint, form, form.to_perceptic(checkpoint.state))
+    except WeightsError as error:
+        raise WeightsError(f"{checkpoint.path}: {error}") from error
+
+
+def fill(model: nn.Module, weights: OpenedWeights, tower: Tower | None, dtype: torch.dtype | None) -> None:
+    """Give a model on the meta device all its weights from a file.
+
+    Args:
+        tower: which part of the file the model is; None for a model of both towers (CLIP).
+        dtype: cast to this; None keeps the stored type (a file of mixed types is widened to the widest).
+
+    Raises:
+        WeightsError: missing or foreign keys, or other shapes; the model is then untouched.
+    """
+    prefix = "" if tower is None else PREFIXES[tower]
+    expected = {prefix + key: value for key, value in model.state_dict().items()}
+    state = _drop_unused(weights.state, expected, tower)
+    _check_keys(state, expected, weights)
+    _check_tensors(state, expected, weights)
+    state.update(_cast(weights, state, dtype))
+    model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()}, assign=True)
+
+
+def _drop_unused(state: StateDict, expected: Mapping[str, Tensor], tower: Tower | None) -> StateDict:
+    """Without what is known not to be needed: the other tower, the logit scale, heads that the model lacks."""
+    if tower is not None:
+        state = {key: value for key, value in state.items() if key.startswith(PREFIXES[tower])}
+    if tower == "text":
+        return state
+    absent = tuple(
+        PREFIXES["vision"] + part
+        for part in _OPTIONAL_PARTS
+        if not any(key.startswith(PREFIXES["vision"] + part) for key in expected)
+    )
+    # A CLIP model keeps its pooled embedding: only a bare tower may go without the heads of the file.
+    return {key: value for key, value in state.items() if not (tower and absent and key.startswith(absent))}
+
+
+def _check_keys(state: StateDict, expected: Mapping[str, Tensor], weights: OpenedWeights) -> None:
+    missing = sorted(weights.their_name(key) for key in expected.keys() - state.keys())
+    foreign = sorted(weights.their_name(key) for key in state.keys() - expected.keys())
+    if not missing and not foreign:
+        return
+    problems = []
+    if missing:
+        problems.append(f"lacks {len(missing)} of {len(expected)} weights: {name_some(missing)}")
+    if foreign:
+        problems.append(f"has {len(foreign)} that this model does not: {name_some(foreign)}")
+    raise WeightsError(
+        f"{weights.path}: {weights.form.name} weights of another architecture: the file {' and '.join(problems)}."
+        f"{describe_fit(weights.state)}"
+    )
+
+
+def _check_tensors(state: StateDict, expected: Mapping[str, Tensor], weights: OpenedWeights) -> None:
+    wrong = [key for key, value in expected.items() if state[key].shape != value.shape]
+    if wrong:
+        first = wrong[0]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise WeightsError(
+            f"{weights.path}: {weights.form.name} weights of another architecture: '{weights.their_name(first)}' "
+            f"has shape {tuple(state[first].shape)}, expected {tuple(expected[first].shape)}{more}."
+            f"{describe_fit(weights.state)}"
+        )
+    for key, value in state.items():
+        if value.dtype not in FLOAT_TYPES or value.layout != torch.strided:
+            raise WeightsError(
+                f"{weights.path}: '{weights.their_name(key)}' has type {dtype_name(value.dtype)}; expected one of "
+                f"{', '.join(map(dtype_name, FLOAT_TYPES))} (quantised weights are not supported)"
+            )
+
+
+def _cast(weights: OpenedWeights, state: StateDict, dtype: torch.dtype | None) -> StateDict:
+    """The tensors of `state` that must change type, changed.
+
+    They are cast under the file's own names, where each is still a view of the file and can be let go at once.
+    """
+    target = dtype or _widest(state)
+    # A scalar works with any type, so that it is left as stored unless a type was asked for.
+    ours = [key for key, value in state.items() if value.dtype != target and (dtype is not None or value.ndim)]
+    if not ours:
+        return {}
+    keys = weights.checkpoint.state.keys()
+    theirs = [name for key in ours for name in weights.form.their_names(key, keys)]
+    return weights.form.to_perceptic(weights.checkpoint.cast(theirs, target), keys)
+
+
+def _widest(state: StateDict) -> torch.dtype:
+    """The type that holds every stored value exactly."""
+    widest: torch.dtype | None = None
+    for value in state.values():
+        if value.ndim:
+            widest = value.dtype if widest is None else torch.promote_types(widest, value.dtype)
+    return widest or torch.float32
