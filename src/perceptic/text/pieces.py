@@ -33,6 +33,10 @@ _NEW_NUMBERS = """
 16FF4-16FF6 1CCF0-1CCF9 1D2C0-1D2D3 1E4F0-1E4F9 1E5F1-1E5FA
 """
 
+# A combining mark whose upper case is a letter (iota). In the original's case-insensitive pattern neither the letters
+# nor "anything but letters" match it: it separates pieces and is dropped.
+_DROPPED = "\u0345"
+
 
 def byte_symbols() -> dict[int, str]:
     """Byte -> its one-character symbol, in the order of the vocabulary ids.
@@ -54,8 +58,9 @@ def make_splitter(*, special_tokens: bool) -> pre_tokenizers.PreTokenizer:
     """
     letter = rf"\p{{L}}{_character_class(_NEW_LETTERS)}"
     number = rf"\p{{N}}{_character_class(_NEW_NUMBERS)}"
+    signs = rf"[^\s{letter}{number}{_DROPPED}]+"
     literals = (*(SPECIAL_TOKENS if special_tokens else ()), *_ENGLISH_SUFFIXES)
-    pattern = "|".join([*map(_any_case, literals), f"[{letter}]+", f"[{number}]", rf"[^\s{letter}{number}]+"])
+    pattern = "|".join([*map(_any_case, literals), f"[{letter}]+", f"[{number}]", signs])
     split = pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True)
     return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
