@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from perceptic.world.clip_rendering import RenderedClip, render_clip, render_clip_annotated
     from perceptic.world.clip_sampling import sample_clip
     from perceptic.world.counting import count_descriptions
+    from perceptic.world.dense_captions import Segment, dense_segments
+    from perceptic.world.encoding import mp4_bytes, png_bytes
+    from perceptic.world.export import export_world
+    from perceptic.world.export_chunks import WorldSettings
     from perceptic.world.ood import OOD_VARIANTS, out_of_distribution
+    from perceptic.world.question import Question
+    from perceptic.world.question_answer import questions
     from perceptic.world.rendering import Box, Rendered, render, render_pixels
     from perceptic.world.sampling import LAYOUTS, sample_scene
     from perceptic.world.scene import (
@@ -72,18 +78,23 @@ __all__ = [
     "Chart",
     "Clip",
     "Event",
+    "Question",
     "Rendered",
     "RenderedClip",
     "Scene",
     "SceneObject",
+    "Segment",
     "Sign",
     "Style",
+    "WorldSettings",
     "ZeroShotScene",
     "action_phrase",
     "captions",
     "clip_captions",
     "count_descriptions",
     "count_tokens",
+    "dense_segments",
+    "export_world",
     "flip_caption",
     "flip_clip",
     "flip_scene",
@@ -92,8 +103,11 @@ __all__ = [
     "is_flip_safe",
     "location",
     "main_relation",
+    "mp4_bytes",
     "out_of_distribution",
+    "png_bytes",
     "prompts",
+    "questions",
     "render",
     "render_clip",
     "render_clip_annotated",
@@ -133,10 +147,22 @@ _NAMES = {
     ),
     "clip_sampling": ("sample_clip",),
     "counting": ("count_descriptions",),
+    "dense_captions": (
+        "Segment",
+        "dense_segments",
+    ),
+    "encoding": (
+        "mp4_bytes",
+        "png_bytes",
+    ),
+    "export": ("export_world",),
+    "export_chunks": ("WorldSettings",),
     "ood": (
         "OOD_VARIANTS",
         "out_of_distribution",
     ),
+    "question": ("Question",),
+    "question_answer": ("questions",),
     "rendering": (
         "Box",
         "Rendered",

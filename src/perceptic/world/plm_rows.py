@@ -1,0 +1,209 @@
+"""Training rows of the language model, one JSON object per line: image, multi-image, region, video, text, RCap, RTLoc
+and RDCap. Row keys and wordings: perception-language-model sections 6 and 8.3, datasets-and-benchmarks section 1.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from perceptic.world.captioning import Captions, grouped
+from perceptic.world.clip import Clip, Event
+from perceptic.world.clip_questions import event_sentence
+from perceptic.world.clip_rendering import RenderedClip
+from perceptic.world.dense_captions import dense_segments, event_caption
+from perceptic.world.question import Question
+from perceptic.world.randomness import chance, pick
+from perceptic.world.rendering import Rendered
+from perceptic.world.scene import Scene
+from perceptic.world.wording import brief_noun_phrase, noun_phrase, sentence, with_article
+
+Row = dict[str, Any]
+
+REGION_FRAMES: Final = 32
+"""Region tasks count time in this many sampled frames."""
+
+_IMAGE_PROMPTS: Final = {
+    "short": ("What is shown?", "Describe the image briefly."),
+    "medium": ("Describe the image.", "What is in the image?"),
+    "long": ("Describe the image in details.", "Give a detailed description of the image."),
+}
+_VIDEO_PROMPTS: Final = {
+    "short": ("What happens? Answer briefly.", "Describe the video briefly."),
+    "medium": ("What is happening in the video?", "Describe the video."),
+    "long": ("Describe the video in details.", "Give a detailed description of the video."),
+}
+_TAIL: Final = "where start and end are frame numbers between 0 and 31 in this 32 frame video."
+_RCAP_PROMPTS: Final = (
+    "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
+    "[{start}, {end}] in this 32 frame video.",
+    "What is happening to the subject in the region highlighted by the red rectangle during frames [{start}, {end}] "
+    "in this 32 frame video?",
+)
+_RTLOC_PROMPTS: Final = (
+    "Given the region marked by the red rectangle in the video, please provide the start and end frame of when "
+    f"'{{caption}}' happens. Use the format [start, end] {_TAIL}",
+    "Please provide the start and end frame of when '{caption}' happens corresponding to the region marked by the red "
+    f"rectangle. Use the format [start, end] {_TAIL}",
+)
+_RDCAP_PROMPTS: Final = (
+    "Create a dense caption of the subject's actions within the red rectangles, including action frames ids and brief "
+    f"descriptions. For each item use the format [start, end]: [description] separated by a newline, {_TAIL}",
+    "Describe the subject's actions within the red rectangles, providing start and end frames ids and a brief "
+    "description for each action in a dense caption format. For each item use the format [start, end]: [description] "
+    f"separated by a newline, {_TAIL}",
+)
+
+
+def conversation(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    """Question-answer pairs as alternating human and assistant messages."""
+    return [
+        {"from": speaker, "value": value}
+        for turn in turns
+        for speaker, value in zip(("human", "assistant"), turn, strict=True)
+    ]
+
+
+def image_rows(path: str, captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator) -> list[Row]:
+    """A caption row, and a row that asks the questions in turn."""
+    length = pick(rng, tuple(_IMAGE_PROMPTS))
+    ask = pick(rng, _IMAGE_PROMPTS[length])
+    rows: list[Row] = [{"image": path, "conversations": conversation((f"<image>\n{ask}", getattr(captions, length)))}]
+    if questions:
+        rows.append({"image": path, "conversations": _asked("<image>\n", questions, rng)})
+    return rows
+
+
+def multi_image_row(paths: tuple[str, str], scenes: tuple[Scene, Scene], rng: np.random.Generator) -> Row | None:
+    """Two pictures and which of them shows something; None where nothing tells them apart by colour and shape."""
+    kinds = [{(item.colour, item.shape) for item in scene.objects} for scene in scenes]
+    which = int(rng.random() * 2)
+    only = sorted(kinds[which] - kinds[1 - which])
+    if not only:
+        return None
+    colour, shape = pick(rng, only)
+    ask = f"<image>\n<image>\nWhich image shows {with_article(f'{colour} {shape}')}, the first or the second?"
+    answer = ("the first", "the second")[which]
+    return {"image": list(paths), "conversations": conversation((ask, answer))}
+
+
+def region_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
+    """Describe a box, and find the box of a description, for one object that is the only one of its kind."""
+    single = [members[0] for members in grouped(scene.objects) if len(members) == 1]
+    visible = [item for item in single if rendered.boxes[scene.objects.index(item)] is not None]
+    if not visible:
+        return []
+    item = pick(rng, visible)
+    box = rendered.boxes[scene.objects.index(item)]
+    assert box is not None, "only visible objects are chosen"
+    height, width = rendered.pixels.shape[:2]
+    common = {"image": path, "bbox": [list(box.xywh)], "width": width, "height": height}
+    phrase = noun_phrase(item, rng, size=True, texture=True, text=True)
+    describe = (
+        "<image>\nPlease describe the region (<|bbox0|>) in details.\nThe region is in the format of [x1, y1, x2, y2]."
+    )
+    find = (
+        f"<image>\nProvide a bounding box of the region this sentence describes: '{brief_noun_phrase(item)}'.\n"
+        "Use the format [x1, y1, x2, y2]."
+    )
+    return [
+        {**common, "conversations": conversation((describe, sentence(phrase)))},
+        {**common, "conversations": conversation((find, "<|bbox0|>"))},
+    ]
+
+
+def video_rows(
+    path: str, clip: Clip, captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator
+) -> list[Row]:
+    """A caption row, a row of questions, and a row about one event cut out by start and end time."""
+    length = pick(rng, tuple(_VIDEO_PROMPTS))
+    ask = pick(rng, _VIDEO_PROMPTS[length])
+    rows: list[Row] = [{"video": path, "conversations": conversation((f"<video>\n{ask}", getattr(captions, length)))}]
+    if questions:
+        rows.append({"video": path, "conversations": _asked("<video>\n", questions, rng)})
+    event = pick(rng, clip.events)
+    happening = sentence(event_sentence(clip, event))
+    rows.append(
+        {
+            "video": path,
+            "start_time": clip.start_seconds(event),
+            "end_time": clip.end_seconds(event),
+            "conversations": conversation(("<video>\nWhat happens?", happening)),
+        }
+    )
+    return rows
+
+
+def text_row(captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator) -> Row | None:
+    """A question answered from the long caption alone; None where no question can be."""
+    # What the long caption always says; depth order and counts of unnamed kinds it may not.
+    told = [question for question in questions if question.kind in ("colour", "shape", "texture", "size")]
+    told = [question for question in told if question.answer in captions.long.lower().split()]
+    if not told:
+        return None
+    question = pick(rng, told)
+    return {"conversations": conversation((f"{captions.long} {question.question}", question.answer))}
+
+
+def rcap_row(path: str, clip: Clip, rendered: RenderedClip, event: Event, rng: np.random.Generator) -> Row:
+    """What happens to the boxed object within given frames."""
+    start, end = region_frames(clip, event.start_frame), region_frames(clip, event.end_frame)
+    ask = pick(rng, _RCAP_PROMPTS).format(start=start, end=end)
+    return _region_row(path, rendered, event.object_index, ask, event_caption(event))
+
+
+def rtloc_row(path: str, clip: Clip, rendered: RenderedClip, event: Event, rng: np.random.Generator) -> Row | None:
+    """When something happens to the boxed object; None where it happens twice."""
+    caption = event_caption(event)
+    own = [other for other in clip.events if other.object_index == event.object_index]
+    if sum(event_caption(other) == caption for other in own) > 1:
+        return None
+    ask = pick(rng, _RTLOC_PROMPTS).format(caption=caption.removesuffix("."))
+    answer = f"[{region_frames(clip, event.start_frame)}, {region_frames(clip, event.end_frame)}]"
+    return _region_row(path, rendered, event.object_index, ask, answer)
+
+
+def rdcap_row(path: str, clip: Clip, rendered: RenderedClip, object_index: int, rng: np.random.Generator) -> Row:
+    """Everything the boxed object does, covering the whole clip, as lines `Frame [s, e]: text`."""
+    lines = []
+    for segment in dense_segments(clip, object_index):
+        start, end = region_frames(clip, segment.start_frame), region_frames(clip, segment.end_frame)
+        lines.append(f"Frame [{start}, {end}]: {segment.caption}")
+    return _region_row(path, rendered, object_index, pick(rng, _RDCAP_PROMPTS), "\n".join(lines))
+
+
+def region_frames(clip: Clip, frame: int) -> int:
+    """A frame of the clip in the 32 sampled frames: floor(frame / (total / 32))."""
+    return min(int(frame / (clip.num_frames / REGION_FRAMES)), REGION_FRAMES - 1)
+
+
+def box_map(rendered: RenderedClip, object_index: int) -> dict[str, list[int] | None]:
+    """Frame number in the file to the object's box [x1, y1, x2, y2] in pixels, null where it cannot be seen."""
+    track = rendered.tracks[object_index]
+    return {str(frame): None if box is None else list(box.xyxy) for frame, box in enumerate(track)}
+
+
+def _region_row(path: str, rendered: RenderedClip, object_index: int, ask: str, answer: str) -> Row:
+    turns = conversation((f"<video>\n{ask}", answer))
+    return {"video": path, "bbox_map": box_map(rendered, object_index), "conversations": turns}
+
+
+def _asked(prefix: str, questions: tuple[Question, ...], rng: np.random.Generator) -> list[dict[str, str]]:
+    turns = [(_with_options(question, rng), question.answer) for question in questions]
+    # A lettered answer repeats letter and text.
+    answered = [(ask, f"{_letter(ask, answer)}{answer}" if "\nOptions:\n" in ask else answer) for ask, answer in turns]
+    return conversation((prefix + answered[0][0], answered[0][1]), *answered[1:])
+
+
+def _with_options(question: Question, rng: np.random.Generator) -> str:
+    """Some of the questions with up to five choices become multiple choice."""
+    if not 3 <= len(question.choices) <= 5 or not chance(rng, 0.3):
+        return question.question
+    options = "\n".join(f"({letter}) {choice}" for letter, choice in zip("ABCDE", question.choices, strict=False))
+    return f"{question.question}\nOptions:\n{options}"
+
+
+def _letter(ask: str, answer: str) -> str:
+    line = next(line for line in ask.splitlines() if line[:1] == "(" and line[4:] == answer)
+    return line[:4]
