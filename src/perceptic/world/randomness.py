@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from perceptic.errors import ConfigError
+
 Item = TypeVar("Item")
 
 
@@ -20,9 +22,14 @@ def seeded(seed: int | np.random.Generator, *purpose: str) -> np.random.Generato
     """A generator for `seed` within a stream named by `purpose`; a generator is passed through unchanged.
 
     Streams of different purposes (splits, images against clips) never share values, so equal seeds stay disjoint.
+
+    Raises:
+        ConfigError: a negative seed.
     """
     if isinstance(seed, np.random.Generator):
         return seed
+    if seed < 0:
+        raise ConfigError(f"seed {seed}: give a number from 0, or a numpy Generator")
     return np.random.Generator(np.random.PCG64([zlib.crc32("/".join(purpose).encode()), int(seed)]))
 
 

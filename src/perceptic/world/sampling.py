@@ -45,6 +45,8 @@ _LAYOUT_WEIGHTS: Final[dict[Layout, float]] = {
 
 MAX_OBJECTS: Final = 6
 _MAX_ROTATION: Final = 14.0
+_MIN_CONTRAST: Final = 110.0
+"""RGB distance between an object's colour and the background's."""
 _WORD_SHAPES: Final = ("circle", "square", "hexagon")
 _LETTER_SHAPES: Final = (*_WORD_SHAPES, "triangle", "diamond", "heart", "flower", "house", "drop")
 _ALL_PAIRS: Final = tuple((colour, shape) for shape in SHAPES for colour in COLOURS)
@@ -77,9 +79,11 @@ def sample_scene(
     if chosen == "chart":
         return _chart_scene(rng, known)
     with_text = known == "heldout_words" or chance(rng, text_fraction)
-    sign = _sample_sign(rng, known) if with_text and chance(rng, 0.5) else None
+    # Only in free layouts can an object be made large enough for an unseen word; elsewhere a sign carries it.
+    needs_sign = known == "heldout_words" and chosen not in ("single", "objects")
+    sign = _sample_sign(rng, known) if with_text and (needs_sign or chance(rng, 0.5)) else None
     word_bearer = known == "heldout_words" and sign is None
-    objects = _arrange(rng, known, "objects" if word_bearer else chosen, num_objects, band_beside(sign), word_bearer)
+    objects = _arrange(rng, known, chosen, num_objects, band_beside(sign), word_bearer)
     if with_text and sign is None:
         objects = _with_text(rng, known, objects)
     return Scene(tuple(objects), sample_background(rng, [item.colour for item in objects]), sign, split=known)
@@ -178,11 +182,9 @@ def band_beside(sign: Sign | None) -> Band:
 def _arrange(
     rng: np.random.Generator, split: Split, layout: Layout, num_objects: int | None, band: Band, word_bearer: bool
 ) -> list[SceneObject]:
-    if layout == "single":
-        return place_apart(rng, [sample_look(rng, _distinct_pairs(rng, split, 1)[0])], band)
     if layout == "group":
         return _arrange_group(rng, split, num_objects or whole(rng, 2, 5), band)
-    count = num_objects or whole(rng, 2, 4)
+    count = 1 if layout == "single" else num_objects or whole(rng, 2, 4)
     touching = layout in ("overlap", "inside")
     looks = [sample_look(rng, pair) for pair in _distinct_pairs(rng, split, count, first_two_contrast=touching)]
     if word_bearer:
@@ -262,4 +264,4 @@ def _gap(background: str, colour: str) -> float:
 
 
 def _differs(background: str, colour: str) -> bool:
-    return _gap(background, colour) >= 110.0
+    return _gap(background, colour) >= _MIN_CONTRAST
