@@ -41,7 +41,7 @@ def model_options(function: CommandT) -> CommandT:
 
 
 def media_options(function: CommandT) -> CommandT:
-    """`--num-frames`, `--batch-size`."""
+    """`--num-frames`, `--batch-size`, `--method`."""
     options = (
         click.option(
             "--num-frames",
@@ -56,6 +56,11 @@ def media_options(function: CommandT) -> CommandT:
             default=32,
             show_default=True,
             help="Pictures that go through the model at once.",
+        ),
+        click.option(
+            "--method",
+            type=click.Choice(["exact", "fast"]),
+            help="Resizing: exact as in training (default), or fast and up to one grey level off.",
         ),
     )
     return _apply(function, options)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -24,6 +26,7 @@ from perceptic.weights.pretrained import ModelBundle, load_bundle
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTypeName = Literal["float32", "bfloat16", "float16"]
+ResizeMethod = Literal["exact", "fast"]
 
 _FINGERPRINT_SAMPLES = 4096
 
@@ -101,11 +104,11 @@ class Encoder:
     def fingerprint(self) -> str:
         """Hexadecimal digest that tells two sets of weights apart (names, shapes and evenly spaced values).
 
-        Sampled, so that it costs milliseconds for billions of parameters; training moves every tensor, so two
-        checkpoints that differ differ here. Made from the weights in the model's dtype.
+        Of the vision tower, which alone decides the vectors of pictures, in the dtype it computes in. Sampled, so
+        that it costs milliseconds for billions of parameters; training moves every tensor.
         """
         digest = hashlib.sha256()
-        for name, parameter in sorted((self.clip or self.tower).state_dict().items()):
+        for name, parameter in sorted(self.tower.state_dict().items()):
             flat = parameter.detach().flatten()
             step = max(1, flat.numel() // _FINGERPRINT_SAMPLES)
             digest.update(f"{name}{tuple(parameter.shape)}".encode())
@@ -129,24 +132,40 @@ class Encoder:
         return self.clip
 
 
-def load_encoder(model: str | ModelBundle | Encoder, *, device: str = "auto", dtype: DTypeName = "float32") -> Encoder:
+def load_encoder(
+    model: str | Path | ModelBundle | Encoder,
+    *,
+    needs_text: bool = False,
+    device: str = "auto",
+    dtype: DTypeName = "float32",
+    method: ResizeMethod | None = None,
+) -> Encoder:
     """Make a model ready to encode.
 
     Args:
-        model: a zoo name, hub repository, folder or file; or a bundle; an `Encoder` is returned as it is.
+        model: a zoo name, hub repository, folder or file; or a bundle; an `Encoder` is returned as it is, and the
+            other arguments are ignored.
+        needs_text: load the text tower too; without it pictures alone cost less memory and need no vocabulary.
         device: "auto" (an accelerator if torch sees one, else the CPU) or a torch device name.
         dtype: what the model computes in.
+        method: "exact" resizes as the model was trained, "fast" is up to one grey level off; None: as the model says.
 
     Raises:
-        ConfigError: an unknown device or dtype.
+        ConfigError: an unknown device or dtype, or `needs_text` and a model without a text tower.
         WeightsError: the model cannot be found or read.
+        TextError: `needs_text`, and the model's vocabulary cannot be found.
     """
     if isinstance(model, Encoder):
         return model
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     place = resolve_device(device)
-    bundle = load_bundle(model) if isinstance(model, str) else model
+    if isinstance(model, ModelBundle):
+        bundle = model
+    else:
+        bundle = load_bundle(model, kind=None if needs_text else "vision", dtype=DTYPES[dtype])
+    if method is not None:
+        bundle = replace(bundle, preprocessing=bundle.preprocessing.replace(method=method))
     return Encoder(bundle, place, DTYPES[dtype])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from perceptic.errors import ConfigError
-from perceptic.inference.encode import DTypeName, Encoder, load_encoder, pool_frames
+from perceptic.inference.encode import DTypeName, Encoder, ResizeMethod, load_encoder, pool_frames
 from perceptic.media.prefetch import Failure
 from perceptic.tasks.embed import DEFAULT_MODEL, Paths, require_media
 from perceptic.tasks.media_stream import (
@@ -49,13 +50,14 @@ def classify(
     paths: Paths,
     labels: Sequence[str],
     *,
-    model: str | Encoder = DEFAULT_MODEL,
+    model: str | Path | Encoder = DEFAULT_MODEL,
     templates: Templates = DEFAULT_TEMPLATES,
     top_k: int = 5,
     num_frames: int = DEFAULT_NUM_FRAMES,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str = "auto",
     dtype: DTypeName = "float32",
+    method: ResizeMethod | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> list[Classification]:
     """Label files with the nearest of the given labels, by the published protocol (spec sections 6.1 and 6.2).
@@ -78,7 +80,7 @@ def classify(
     """
     if top_k < 1:
         raise ConfigError(f"top_k must be at least 1, not {top_k}")
-    encoder = load_encoder(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, needs_text=True, device=device, dtype=dtype, method=method)
     vectors = label_vectors(encoder, labels, templates)
     files = require_media(paths)
     results: dict[str, Classification] = {}

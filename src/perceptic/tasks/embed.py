@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from perceptic.errors import DataError
-from perceptic.inference.encode import DTypeName, Encoder, load_encoder, pool_frames
+from perceptic.inference.encode import DTypeName, Encoder, ResizeMethod, load_encoder, pool_frames
 from perceptic.media.collection import MediaFile, find_media
 from perceptic.media.prefetch import Failure
 from perceptic.tasks.embeddings_file import Embedding, EmbeddingSettings
@@ -75,11 +75,12 @@ class EmbedSummary:
 def embed(
     paths: Paths,
     *,
-    model: str | Encoder = DEFAULT_MODEL,
+    model: str | Path | Encoder = DEFAULT_MODEL,
     num_frames: int = DEFAULT_NUM_FRAMES,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str = "auto",
     dtype: DTypeName = "float32",
+    method: ResizeMethod | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Embeddings:
     """Embed images and videos with one model.
@@ -91,6 +92,8 @@ def embed(
         batch_size: frames that go through the model at once.
         device: "auto" or a torch device name.
         dtype: what the model computes in; vectors are float32 always.
+        method: "exact" resizes as in training, "fast" is up to one grey level off and 1.6 to 3 times faster; None: as
+            the model says (exact).
         on_progress: called after every file.
 
     Returns:
@@ -100,7 +103,7 @@ def embed(
         DataError: no image or video was found at all.
         WeightsError: the model cannot be found or read.
     """
-    encoder = load_encoder(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, device=device, dtype=dtype, method=method)
     files = require_media(paths)
     embedded = embed_files(encoder, files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
     rows = {row.path: row for row in embedded}
@@ -111,11 +114,12 @@ def embed_to_file(
     paths: Paths,
     output: str | Path,
     *,
-    model: str | Encoder = DEFAULT_MODEL,
+    model: str | Path | Encoder = DEFAULT_MODEL,
     num_frames: int = DEFAULT_NUM_FRAMES,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str = "auto",
     dtype: DTypeName = "float32",
+    method: ResizeMethod | None = None,
     restart: bool = False,
     save_every_seconds: float = 5.0,
     on_progress: OnProgress = ignore_progress,
@@ -138,7 +142,7 @@ def embed_to_file(
         KeyboardInterrupt: passed on after saving; its text says how to continue.
     """
     started = time.monotonic()
-    encoder = load_encoder(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, device=device, dtype=dtype, method=method)
     files = [MediaFile(_absolute(file.path), file.kind) for file in require_media(paths)]
     with open_journal(Path(output), embedding_settings(encoder, num_frames), restart) as journal:
         todo = [file for file in files if not _is_done(file, journal.done)]

@@ -46,7 +46,7 @@ def show(
     path: str | Path,
     output: str | Path | None = None,
     *,
-    model: str | Encoder = DEFAULT_MODEL,
+    model: str | Path | Encoder = DEFAULT_MODEL,
     point: tuple[float, float] | None = None,
     text: str | None = None,
     layer: int = -1,
@@ -75,7 +75,7 @@ def show(
     """
     if point is not None and text is not None:
         raise ConfigError("give a point or a text, not both")
-    encoder = load_encoder(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, needs_text=text is not None, device=device, dtype=dtype)
     picture = _load_picture(Path(path))
     kind, values = feature_map(encoder, picture, point=point, text=text, layer=layer, size=size)
     drawing = _draw(picture, kind, values, point, colours)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from perceptic.errors import ConfigError, MediaError
-from perceptic.inference.encode import DTypeName, Encoder, load_encoder, unit_vectors
+from perceptic.inference.encode import DTypeName, Encoder, ResizeMethod, load_encoder, unit_vectors
 from perceptic.media.collection import media_kind
 from perceptic.tasks.embed import DEFAULT_MODEL, Paths, embed, embedding_settings
 from perceptic.tasks.embeddings_file import FORMATS, EmbeddingSettings, read_embeddings
@@ -50,13 +50,14 @@ def similar(
     query: str | Path,
     paths: Paths,
     *,
-    model: str | Encoder = DEFAULT_MODEL,
+    model: str | Path | Encoder = DEFAULT_MODEL,
     query_kind: QueryKind = "auto",
     top_k: int = 10,
     num_frames: int = DEFAULT_NUM_FRAMES,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str = "auto",
     dtype: DTypeName = "float32",
+    method: ResizeMethod | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Ranking:
     """Rank files by the cosine of their vectors with the query's.
@@ -75,7 +76,7 @@ def similar(
     if top_k < 1:
         raise ConfigError(f"top_k must be at least 1, not {top_k}")
     kind = _query_kind(query, query_kind)
-    encoder = load_encoder(model, device=device, dtype=dtype)
+    encoder = load_encoder(model, needs_text=kind == "text", device=device, dtype=dtype, method=method)
     vector = _query_vector(encoder, query, kind, num_frames)
     stored = _stored_file(paths)
     if stored is None:
