@@ -102,6 +102,6 @@ def download_clip_tokenizer() -> Path:
         # A cached copy needs no network at all; asking the hub first would retry for half a minute when offline.
         cached = huggingface_hub.try_to_load_from_cache(HUB_REPOSITORY, HUB_FILE)
         return Path(cached if isinstance(cached, str) else huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILE))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except Exception as error:  # the hub's errors share no base class, and those of its HTTP library leak through
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TextError(f"{HUB_REPOSITORY} on the hub: {reason}") from error
