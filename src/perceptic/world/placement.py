@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from perceptic.world.randomness import between
+from perceptic.world.randomness import between, cos_sin
 from perceptic.world.scene import INNER_RADIUS, SceneObject
+from perceptic.world.shapes import shape_distance
 from perceptic.world.vocabulary import SIZES
 
 _SMALLER: Final = {"large": "medium", "medium": "small"}
 _EDGE: Final = 0.015
 _TRIES: Final = 40
+_MIN_COVERED: Final = 0.1
+_MAX_COVERED: Final = 0.45
+_GRID: Final = (np.arange(32) + 0.5) / 32
 _APART: Final = 0.97
 """Separate objects keep this share of the sum of their radii between centres, well above what counts as overlap."""
 
@@ -58,11 +63,12 @@ def place_overlapping(rng: np.random.Generator, looks: Sequence[SceneObject], ba
     front, back = looks[0], looks[1]
     while True:
         back = _somewhere(rng, back, band)
+        behind = _footprint(back)
         for _ in range(_TRIES):
-            distance = between(rng, 0.52, 0.74) * (front.radius + back.radius)
+            distance = between(rng, 0.45, 0.76) * (front.radius + back.radius)
             near = _beside(rng, front, back, distance)
-            # At most about half of the covered object may vanish.
-            if _in_frame(near, band) and distance > 0.75 * front.radius:
+            # Enough to be seen as covering, not so much that the covered one cannot be recognised.
+            if _in_frame(near, band) and _MIN_COVERED <= _covered_share(_footprint(near), behind) <= _MAX_COVERED:
                 near = replace(near, depth=round(min(near.depth, back.depth - 0.08), 4))
                 return _fill(rng, [near, back], looks[2:], band)
         front = _shrink(front)
@@ -80,6 +86,21 @@ def place_inside(rng: np.random.Generator, looks: Sequence[SceneObject], band: B
 def resized(look: SceneObject, size: str) -> SceneObject:
     """The same look in another named size, its small deviation from the nominal radius kept."""
     return replace(look, size=size, radius=round(look.radius * SIZES[size] / SIZES[look.size], 6))
+
+
+def _covered_share(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """How much of the smaller object's area both objects share."""
+    smaller = min(int(first.sum()), int(second.sum()))
+    return int((first & second).sum()) / smaller if smaller else 0.0
+
+
+def _footprint(item: SceneObject) -> NDArray[np.bool_]:
+    """What the object covers, on a fixed coarse grid: a picture's size must not decide where things stand."""
+    cosine, sine = cos_sin(item.rotation)
+    across, down = (_GRID - item.x)[None, :] / item.radius, (_GRID - item.y)[:, None] / item.radius
+    x, y = across * cosine + down * sine, down * cosine - across * sine
+    inside: NDArray[np.bool_] = shape_distance(item.shape, -x if item.mirrored else x, y) <= 0.0
+    return inside
 
 
 def _fill(

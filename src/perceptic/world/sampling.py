@@ -188,8 +188,9 @@ def _arrange(
     touching = layout in ("overlap", "inside")
     looks = [sample_look(rng, pair) for pair in _distinct_pairs(rng, split, count, first_two_contrast=touching)]
     if word_bearer:
-        shape = pick(rng, _WORD_SHAPES)
-        looks[0] = resized(_recast(rng, looks, shape, split), "large")
+        # Placed before the others, so that it stays large.
+        bearer = resized(_recast(rng, looks, pick(rng, _WORD_SHAPES), split), "large")
+        return place_beside(rng, place_apart(rng, [bearer], band), looks[1:], band)
     if layout == "overlap":
         return place_overlapping(rng, looks, band)
     if layout == "inside":
@@ -241,6 +242,9 @@ def _with_text(rng: np.random.Generator, split: Split, objects: list[SceneObject
         item = objects[index]
         if any(holds(other, "in front of", item) for other in objects if other is not item):
             continue
+        # A member of a group must stay like the others.
+        if item.texture != "solid" and any(_is_alike(item, other) for other in objects if other is not item):
+            continue
         takes_word = item.size == "large" and item.shape in _WORD_SHAPES
         if takes_word and (split == "heldout_words" or chance(rng, 0.6)):
             text = pick(rng, words)
@@ -251,6 +255,10 @@ def _with_text(rng: np.random.Generator, split: Split, objects: list[SceneObject
         # Stripes and dots would break up the strokes.
         return [*objects[:index], replace(item, text=text, texture="solid"), *objects[index + 1 :]]
     return objects
+
+
+def _is_alike(item: SceneObject, other: SceneObject) -> bool:
+    return (item.colour, item.shape) == (other.colour, other.shape)
 
 
 def stands_out(colour: str, background: Background) -> bool:

@@ -79,11 +79,9 @@ HELDOUT_WORDS: Final = frozenset(
 
 def _heldout_pairs() -> frozenset[tuple[str, str]]:
     colours = tuple(COLOURS)
-    # Two colours a shape, walked with strides prime to 12, so that every colour and every shape is held out equally
-    # often (two or three times) and is still seen in ten of its twelve pairings.
-    return frozenset(
-        (colours[(5 * index + 7 * step) % len(colours)], shape) for index, shape in enumerate(SHAPES) for step in (0, 1)
-    )
+    # Two colours a shape, walking through the colours with a stride prime to their number: each colour is held out
+    # two or three times and every shape is still seen in ten colours.
+    return frozenset((colours[5 * step % len(colours)], SHAPES[step // 2]) for step in range(2 * len(SHAPES)))
 
 
 HELDOUT_PAIRS: Final = _heldout_pairs()
