@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,24 @@ def test_damaged_files_are_named_and_refused(small: ClipTokenizer, tmp_path: Pat
     with pytest.raises(TextError, match=message) as caught:
         ClipTokenizer.from_file(path)
     assert str(path) in str(caught.value)
+
+
+def test_mutated_files_are_read_or_refused_never_a_crash(small: ClipTokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    small.save(path)
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+        try:
+            ClipTokenizer.from_file(path)
+        except TextError:
+            refused += 1
+    assert refused > 150
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ class ClipTokenizer:
             TextError: something other than strings, or a context below 2.
         """
         length = self.context_length if context_length is None else _checked_context(context_length)
-        rows = np.full((len(batch := _as_list(texts)), length), _PADDING_ID, dtype=np.int64)
+        batch = _as_list(texts)
+        rows = np.full((len(batch), length), _PADDING_ID, dtype=np.int64)
         rows[:, 0] = self.start_id
         for row, text in zip(rows, batch, strict=True):
             ids = shorten(self.encode(text, allow_special=allow_special), length - 2, reduction, rng)
