@@ -55,8 +55,12 @@ def command(
         num_frames=num_frames,
     )
     columns = (TextColumn("writing the world"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # The bar goes to stderr, so that stdout stays a clean result.
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    # On standard error, and silent in logs, so that standard output stays the result.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("world", total=total_samples(settings))
-        export_world(folder, settings, jobs=jobs, on_progress=lambda count: progress.advance(task, count))
+        try:
+            export_world(folder, settings, jobs=jobs, on_progress=lambda count: progress.advance(task, count))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("Run the same command again to go on.") from None
     click.echo(f"{folder}: {num_images} images, {num_videos} clips, split {split}, seed {seed}")

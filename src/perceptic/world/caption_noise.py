@@ -73,13 +73,11 @@ def misdescribe_clip(clip: Clip, rng: np.random.Generator, noise: CaptionNoise) 
 
 def _as_seen(state: SceneObject, truth: SceneObject, glance: SceneObject) -> SceneObject:
     """A later state of an object with the attributes that were mistaken at first sight."""
-    return replace(
-        state,
-        shape=glance.shape,
-        texture=glance.texture,
-        size=glance.size if state.size == truth.size else state.size,
-        colour=glance.colour if state.colour == truth.colour else state.colour,
-    )
+    colour, shape = glance.colour if state.colour == truth.colour else state.colour, glance.shape
+    if colour and not is_seen_pair(colour, shape):
+        colour, shape = state.colour, state.shape
+    size = glance.size if state.size == truth.size else state.size
+    return replace(state, shape=shape, colour=colour, texture=glance.texture, size=size)
 
 
 def _careless(item: SceneObject, rng: np.random.Generator, noise: CaptionNoise) -> SceneObject | None:
