@@ -223,7 +223,7 @@ VISION_CONFIGS: dict[str, VisionConfig] = {
     "PE-Spatial-B16-512": _tokens_only(512, 16, 768, 12, 12),
     "PE-Spatial-L14-448": _tokens_only(448, 14, 1024, 24, 16),
     "PE-Spatial-G14-448": _tokens_only(448, 14, 1536, 50, 16, ls_init_value=0.1, **_GIGANTIC),
-    "PE-Core-Nano": _core(64, 8, 192, 8, 3, 192, attn_pooler_heads=4),
+    "PE-Core-Nano": _core(64, 8, 192, 6, 3, 192, attn_pooler_heads=4),
 }
 
 TEXT_CONFIGS: dict[str, TextConfig] = {
@@ -232,7 +232,7 @@ TEXT_CONFIGS: dict[str, TextConfig] = {
     "PE-Core-B16-224": TextConfig(context_length=32, width=1024, heads=16, layers=24, output_dim=1024),
     "PE-Core-L14-336": TextConfig(context_length=32, width=1024, heads=16, layers=24, output_dim=1024),
     "PE-Core-G14-448": TextConfig(context_length=72, width=1280, heads=20, layers=24, output_dim=1280),
-    "PE-Core-Nano": TextConfig(context_length=64, width=160, heads=4, layers=4, output_dim=192, vocab_size=1024),
+    "PE-Core-Nano": TextConfig(context_length=64, width=128, heads=4, layers=3, output_dim=192, vocab_size=960),
 }
 
 

@@ -1,0 +1,145 @@
+"""`perceptic train`: run a recipe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from perceptic.cli._shared import json_option, print_json
+
+if TYPE_CHECKING:
+    from perceptic.train.estimate import Estimate
+    from perceptic.train.metrics import StepMetrics
+    from perceptic.train.recipe import Recipe
+
+_EXIT_INTERRUPTED = 130
+
+
+def default_cache() -> Path:
+    """Where decoded training data is kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "perceptic" / "data"
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key, for example --set seed=1.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/NAME]")
+@click.option("--cache", type=click.Path(path_type=Path), help="Decoded data. [default: ~/.cache/perceptic/data]")
+@click.option("--resume/--fresh", default=True, show_default=True, help="Go on with the run in --out, or start anew.")
+@click.option("--workers", type=click.IntRange(min=1), default=min(4, os.cpu_count() or 1), show_default=True,
+              help="Processes that make data ready before training.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what the run takes and stop.")
+@json_option
+def command(
+    recipe: str,
+    changes: tuple[str, ...],
+    out: Path | None,
+    cache: Path | None,
+    resume: bool,
+    workers: int,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Train a model from RECIPE: the name of a packaged recipe (nano-core) or a YAML file.
+
+    The run folder gets metrics.jsonl, checkpoints and, at the end, the model. A run that was interrupted (Ctrl-C,
+    SIGTERM, power) goes on where its newest checkpoint is when the same command is given again.
+    """
+    from perceptic.train.estimate import estimate
+    from perceptic.train.recipe import load_recipe
+
+    loaded = load_recipe(recipe, changes)
+    if dry_run:
+        figures = estimate(loaded)
+        print_json(figures) if as_json else _print_estimate(loaded, figures)
+        return 0
+    return _train(loaded, out or Path("runs") / loaded.name, cache or default_cache(), not resume, workers, as_json)
+
+
+def _train(recipe: Recipe, out: Path, cache: Path, fresh: bool, workers: int, as_json: bool) -> int:
+    from perceptic.train.runs import train
+
+    with _Progress(recipe) as progress:
+        result = train(recipe, out, cache, fresh=fresh, workers=workers, callbacks=progress.callbacks())
+    for warning in result.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    if as_json:
+        print_json(result)
+    elif result.model_folder is not None:
+        click.echo(f"{result.model_folder}: finished after {recipe.num_steps} steps; metrics in {out}/metrics.jsonl")
+    if result.model_folder is None:
+        click.echo(f"Stopped at step {result.next_step}, saved. The same command goes on from there.", err=True)
+        return _EXIT_INTERRUPTED
+    return 0
+
+
+class _Progress:
+    """A progress bar for the data and one for the steps, with loss, rate and time left."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.recipe = recipe
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self.tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def callbacks(self) -> Any:
+        from perceptic.train.runs import RunCallbacks
+
+        return RunCallbacks(self._on_data, self._on_start, self._on_step)
+
+    def _on_data(self, name: str, done: int, total: int) -> None:
+        self._update(f"data: {name}", done, total, "")
+
+    def _on_start(self, step: int) -> None:
+        self._update("training", step, self.recipe.num_steps, "")
+
+    def _on_step(self, metrics: StepMetrics) -> None:
+        rate = f"loss {metrics.loss:.3f}  accuracy {metrics.accuracy:.2f}  {1 / metrics.seconds:.2f} steps/s"
+        self._update(
+            "training", metrics.step + 1, self.recipe.num_steps, f"{rate}  {metrics.phase} {metrics.image_size} px"
+        )
+
+    def _update(self, key: str, done: int, total: int, note: str) -> None:
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task(key, total=total, completed=done, note=note)
+        self.bar.update(self.tasks[key], completed=done, note=note)
+
+
+def _print_estimate(recipe: Recipe, figures: Estimate) -> None:
+    click.echo(f"recipe      {recipe.name}: {recipe.model}, {recipe.optimizer.name}, {recipe.precision}")
+    click.echo(f"parameters  {figures.parameters:,}")
+    click.echo(f"memory      {figures.state_bytes / 2**20:,.0f} MiB weights, gradients and optimiser")
+    click.echo(f"data        {figures.data_bytes / 2**20:,.0f} MiB decoded, mapped from disk")
+    for phase in figures.phases:
+        click.echo(
+            f"phase       {phase.name}: {phase.steps:,} steps, {phase.samples:,} samples, {phase.epochs:.1f} epochs, "
+            f"about {phase.activation_bytes / 2**20:,.0f} MiB activations"
+        )

@@ -1,0 +1,169 @@
+"""Webdataset tar shards as a source of samples: members of one key are one sample.
+
+A picture (png, jpg, jpeg or webp) or a video (mp4) comes with its captions in a `txt` member, one per line, or in the
+fields of a `json` member (datasets-and-benchmarks 1.1 and 3.1). The tar is indexed once and then read by offset.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perceptic.configs import Preprocessing
+from perceptic.data.samples import Sample
+from perceptic.errors import DataError, MediaError
+from perceptic.media.images import load_image
+from perceptic.media.preprocess import ImageTransform
+from perceptic.media.video import read_video
+
+IMAGE_EXTENSIONS: Final = ("png", "jpg", "jpeg", "webp")
+VIDEO_EXTENSIONS: Final = ("mp4",)
+_CAPTION_FIELDS: Final = ("description", "caption", "model_caption", "human_caption")
+"""Caption fields of a sidecar, by how long their texts usually are."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a member's content lies in its tar, in bytes."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One sample of a shard: its members by extension."""
+
+    shard: Path
+    key: str
+    members: dict[str, Member]
+
+    def read(self, extension: str) -> bytes:
+        """A member's content."""
+        member = self.members[extension]
+        with self.shard.open("rb") as stream:
+            stream.seek(member.offset)
+            return stream.read(member.size)
+
+    def fail(self, reason: str) -> DataError:
+        """An error that names the sample."""
+        return DataError(f"{self.shard}, sample {self.key}: {reason}")
+
+
+def index_shard(shard: Path) -> list[ShardEntry]:
+    """The samples of a tar in order.
+
+    Raises:
+        DataError: not a readable tar (a truncated one included).
+    """
+    found: dict[str, dict[str, Member]] = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for item in archive:
+                if item.isfile():
+                    folder, _, name = item.name.rpartition("/")
+                    key, _, extension = name.partition(".")
+                    members = found.setdefault(f"{folder}/{key}".lstrip("/"), {})
+                    members[extension.lower()] = Member(item.offset_data, item.size)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"{shard}: cannot be read as a tar file: {error}") from error
+    return [ShardEntry(shard, key, members) for key, members in found.items()]
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """Samples of tar files, squashed to `image_size` pixels a side; `num_frames` above 1 reads videos."""
+
+    entries: tuple[ShardEntry, ...]
+    image_size: int
+    num_frames: int = 1
+
+    @classmethod
+    def find(cls, patterns: tuple[str, ...], *, image_size: int, num_frames: int = 1) -> ShardSource:
+        """The samples of every tar that the paths and globs name, in sorted order.
+
+        Raises:
+            DataError: a pattern that matches nothing, a tar that cannot be read, or no sample at all.
+        """
+        shards: list[Path] = []
+        for pattern in patterns:
+            matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+            if not matches:
+                raise DataError(f"shards: '{pattern}' matches no file")
+            shards.extend(matches)
+        entries = tuple(entry for shard in dict.fromkeys(shards) for entry in index_shard(shard))
+        if not entries:
+            raise DataError(f"shards: {', '.join(patterns) or 'an empty list'} holds no sample")
+        return cls(entries, image_size, num_frames)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def identity(self) -> str:
+        """Names and sizes of the files and of every member in them; contents are not read."""
+        digest = hashlib.sha256(repr(self.entries).encode()).hexdigest()
+        return f"shards {digest} {self.image_size} {self.num_frames}"
+
+    def read(self, start: int, stop: int) -> Iterator[Sample]:
+        """See `SampleSource.read`. A sample counts as flip-safe only where its sidecar says so (`is_flip_safe`)."""
+        for entry in self.entries[start:stop]:
+            sidecar = _sidecar(entry)
+            yield Sample(self._pixels(entry), _captions(entry, sidecar), sidecar.get("is_flip_safe") is True)
+
+    def _pixels(self, entry: ShardEntry) -> NDArray[np.uint8]:
+        transform = _transform(self.image_size)
+        wanted = VIDEO_EXTENSIONS if self.num_frames > 1 else IMAGE_EXTENSIONS
+        extension = next((name for name in wanted if name in entry.members), None)
+        if extension is None:
+            raise entry.fail(f"has no {', '.join(wanted)} member, only {', '.join(entry.members)}")
+        content = entry.read(extension)
+        try:
+            if self.num_frames > 1:
+                return transform.frame_pixels(read_video(content, num_frames=self.num_frames)).numpy()
+            return transform.pixels(load_image(content)).numpy()[None]
+        except MediaError as error:
+            raise entry.fail(error.reason) from error
+
+
+@functools.cache
+def _transform(image_size: int) -> ImageTransform:
+    return ImageTransform(Preprocessing(image_size=image_size))
+
+
+def _sidecar(entry: ShardEntry) -> dict[str, object]:
+    if "json" not in entry.members:
+        return {}
+    try:
+        value = json.loads(entry.read("json"))
+    except ValueError as error:
+        raise entry.fail(f"its json member cannot be parsed: {error}") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _captions(entry: ShardEntry, sidecar: dict[str, object]) -> tuple[str, str, str]:
+    """Short, medium and long; with fewer texts than three the last one stands in for the longer ones."""
+    if "txt" in entry.members:
+        lines = entry.read("txt").decode("utf-8", errors="replace").splitlines()
+        texts = [_unescape(line) for line in lines if line.strip()]
+    else:
+        fields = [sidecar.get(name) for name in _CAPTION_FIELDS]
+        texts = [text for text in fields if isinstance(text, str) and text.strip()]
+    if not texts:
+        raise entry.fail(f"has no caption: neither a txt member nor one of {', '.join(_CAPTION_FIELDS)} in its json")
+    return texts[0], texts[min(1, len(texts) - 1)], texts[min(2, len(texts) - 1)]
+
+
+def _unescape(line: str) -> str:
+    """Undo the escapes of a caption that spans lines."""
+    return line.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")

@@ -1,0 +1,89 @@
+"""The synthetic world as a source of samples, rendered on demand."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perceptic import world
+from perceptic.data.samples import Sample
+from perceptic.media.sampling import uniform_indices
+
+
+@dataclass(frozen=True)
+class WorldImages:
+    """`count` pictures of split "train", `image_size` pixels a side.
+
+    Sample i is scene `seed * 10**9 + i`, the one that an export of the world with this seed has at place i. `noise`
+    makes some captions wrong on purpose.
+    """
+
+    count: int
+    seed: int = 0
+    image_size: int = 64
+    noise: world.CaptionNoise | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def identity(self) -> str:
+        return f"world {_code_hash()} {self!r}"
+
+    def read(self, start: int, stop: int) -> Iterator[Sample]:
+        for index in range(start, stop):
+            seed = world_seed(self.seed, index)
+            scene = world.sample_scene(seed)
+            captions = world.captions(scene, seed, noise=self.noise)
+            pixels = channels_first(world.render_pixels(scene, self.image_size)[None])
+            yield Sample(pixels, (captions.short, captions.medium, captions.long), world.is_flip_safe(scene))
+
+
+@dataclass(frozen=True)
+class WorldClips:
+    """`count` clips of split "train", `num_frames` frames each, taken evenly from first to last (spec 6.2)."""
+
+    count: int
+    num_frames: int = 8
+    seed: int = 0
+    image_size: int = 64
+    noise: world.CaptionNoise | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def identity(self) -> str:
+        return f"world {_code_hash()} {self!r}"
+
+    def read(self, start: int, stop: int) -> Iterator[Sample]:
+        for index in range(start, stop):
+            seed = world_seed(self.seed, index)
+            clip = world.sample_clip(seed)
+            captions = world.clip_captions(clip, seed, noise=self.noise)
+            frames = uniform_indices(clip.num_frames, self.num_frames)
+            pixels = channels_first(world.render_clip(clip, self.image_size, frames))
+            yield Sample(pixels, (captions.short, captions.medium, captions.long), world.is_clip_flip_safe(clip))
+
+
+def world_seed(seed: int, index: int) -> int:
+    """The seed of scene or clip `index` of a world."""
+    return seed * 10**9 + index
+
+
+def channels_first(pixels_FHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(F, H, W, 3) to (F, 3, H, W)."""
+    return np.ascontiguousarray(pixels_FHWC.transpose(0, 3, 1, 2))
+
+
+@functools.cache
+def _code_hash() -> str:
+    """The world is its code: any change to it may change a pixel or a word, so a cached copy is of one code only."""
+    files = sorted(Path(world.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

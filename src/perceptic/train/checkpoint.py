@@ -1,0 +1,95 @@
+"""Checkpoints that are complete or absent, and the newest one that can be read.
+
+One file per checkpoint, written under a temporary name and renamed: model, optimiser, random state and the step, which
+is also the data position (batches are functions of the step).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from perceptic.errors import OutputError, TrainError
+from perceptic.files import atomic_path
+
+_NAME: Final = re.compile(r"step-(\d{7})\.pt")
+_KEYS: Final = {"step", "model", "optimizer", "random_state"}
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Everything a run needs to go on. `step` counts finished steps."""
+
+    step: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    random_state: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest readable checkpoint, and one line for each newer one that had to be passed over."""
+
+    state: TrainState | None
+    warnings: tuple[str, ...]
+
+
+class CheckpointFolder:
+    """The checkpoints of one run; keeps the newest `keep`."""
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self.keep = max(1, keep)
+
+    def save(self, state: TrainState) -> Path:
+        """Write one checkpoint, then remove those beyond `keep`. Raises OutputError (disk full, no permission)."""
+        path = self.folder / f"step-{state.step:07d}.pt"
+        content = {"step": state.step, "model": state.model, "optimizer": state.optimizer}
+        with atomic_path(path) as temporary:
+            try:
+                torch.save({**content, "random_state": state.random_state}, temporary)
+            except RuntimeError as error:  # torch reports a full disk so
+                raise OutputError(f"{path}: cannot be written: {error}") from error
+        for old in self.paths()[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def paths(self) -> list[Path]:
+        """Checkpoint files, oldest first."""
+        return sorted(path for path in self.folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
+
+    def newest(self) -> Found:
+        """The newest checkpoint that can be read, falling back to older ones; none at all is a fresh start.
+
+        Raises:
+            TrainError: there are checkpoints and none can be read.
+        """
+        warnings: list[str] = []
+        for path in reversed(self.paths()):
+            try:
+                return Found(_read(path), tuple(warnings))
+            except TrainError as error:
+                warnings.append(str(error))
+        if warnings:
+            raise TrainError(f"no checkpoint can be read; start again with --fresh. {'; '.join(warnings)}")
+        return Found(None, ())
+
+    def clear(self) -> None:
+        """Remove every checkpoint."""
+        for path in self.paths():
+            path.unlink()
+
+
+def _read(path: Path) -> TrainState:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainError(f"{path}: is damaged ({type(error).__name__})") from error
+    if not isinstance(content, dict) or set(content) != _KEYS:
+        raise TrainError(f"{path}: is not a perceptic training checkpoint")
+    return TrainState(**content)

@@ -1,0 +1,64 @@
+"""Where a run reports to: a tiny protocol, JSON lines by default."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from perceptic.files import write_text
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One finished step.
+
+    Attributes:
+        step: from 0. phase: name of the phase. image_size: pixels a side.
+        loss, accuracy, logit_scale, learning_rate, gradient_norm: of this step (the norm before clipping).
+        seconds: wall-clock time of the step; data_seconds: the part spent waiting for the batch.
+        samples: pairs seen in the run so far, this step included.
+    """
+
+    step: int
+    phase: str
+    image_size: int
+    loss: float
+    accuracy: float
+    logit_scale: float
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+    data_seconds: float
+    samples: int
+
+
+class MetricSink(Protocol):
+    """Receives every step of a run."""
+
+    def resume_at(self, step: int) -> None:
+        """Forget steps from `step` on: they will be reported again."""
+
+    def write(self, metrics: StepMetrics) -> None:
+        """Take one step."""
+
+
+class JsonLines:
+    """Appends one JSON object per step to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def resume_at(self, step: int) -> None:
+        """Keep the lines of earlier steps only; a line cut short by a crash is dropped."""
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []:
+            if line.endswith("\n") and json.loads(line)["step"] < step:
+                kept.append(line)
+        write_text(self.path, "".join(kept))
+
+    def write(self, metrics: StepMetrics) -> None:
+        """Append and flush."""
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(asdict(metrics)) + "\n")

@@ -1,0 +1,96 @@
+"""LAMB and AdamW, and which parameters they decay.
+
+LAMB is written out because torch has none and the packages that do bring a training framework along; it is AdamW's
+step, rescaled per tensor. Source: You et al. 2020 (arXiv 1904.00962), algorithm 2; recipe values: training-recipes 1.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+OptimizerName = Literal["lamb", "adamw"]
+
+
+class Lamb(Optimizer):
+    """AdamW whose step on each tensor is scaled to the tensor's norm.
+
+    The trust ratio ||w|| / ||step|| is applied to decayed groups only: biases, norms and scalars start at zero or one,
+    where the ratio says nothing about a sensible step.
+
+    Args:
+        params: parameters or groups. lr: learning rate, overwritten by the schedule. betas, eps, weight_decay: as AdamW.
+        max_trust: largest trust ratio.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        max_trust: float = 10.0,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "max_trust": max_trust}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update; returns what the closure returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, parameter.grad, group)
+        return loss
+
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        beta1, beta2 = group["betas"]
+        state["step"] += 1
+        count = state["step"].item()
+        state["exp_avg"].lerp_(gradient, 1 - beta1)
+        state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        root = (state["exp_avg_sq"] / (1 - beta2**count)).sqrt_().add_(group["eps"])
+        direction = (state["exp_avg"] / (1 - beta1**count)).div_(root)
+        trust = 1.0
+        if group["weight_decay"]:
+            direction.add_(parameter, alpha=group["weight_decay"])
+            trust = _trust_ratio(parameter, direction, group["max_trust"])
+        parameter.add_(direction, alpha=-group["lr"] * trust)
+
+
+def _trust_ratio(parameter: Tensor, direction: Tensor, largest: float) -> float:
+    weight_norm, step_norm = parameter.norm().item(), direction.norm().item()
+    return min(weight_norm / step_norm, largest) if weight_norm > 0 and step_norm > 0 else 1.0
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: matrices decay; biases, norms, embeddings of a single vector and the logit scale do not."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.squeeze().ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.squeeze().ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(
+    name: OptimizerName, model: nn.Module, betas: tuple[float, float], eps: float, weight_decay: float
+) -> Optimizer:
+    """The optimiser of a recipe; the schedule sets its learning rate before every step."""
+    groups = decay_groups(model, weight_decay)
+    if name == "lamb":
+        return Lamb(groups, betas=betas, eps=eps, weight_decay=weight_decay)
+    return AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)

@@ -1,0 +1,95 @@
+"""LAMB against its published equations, and which parameters decay."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from perceptic.train.optimizers import Lamb, decay_groups, make_optimizer
+
+
+def reference_lamb(weight, gradients, lr, betas, eps, weight_decay, max_trust):
+    """Algorithm 2 of arXiv 1904.00962 on nested lists, one number at a time."""
+    rows = [list(map(float, row)) for row in weight]
+    first = [[0.0] * len(row) for row in rows]
+    second = [[0.0] * len(row) for row in rows]
+    for step, gradient in enumerate(gradients, start=1):
+        direction = []
+        for i, row in enumerate(rows):
+            line = []
+            for j, value in enumerate(row):
+                g = float(gradient[i][j])
+                first[i][j] = betas[0] * first[i][j] + (1 - betas[0]) * g
+                second[i][j] = betas[1] * second[i][j] + (1 - betas[1]) * g * g
+                m = first[i][j] / (1 - betas[0] ** step)
+                v = second[i][j] / (1 - betas[1] ** step)
+                line.append(m / (math.sqrt(v) + eps) + weight_decay * value)
+            direction.append(line)
+        weight_norm = math.sqrt(sum(x * x for row in rows for x in row))
+        step_norm = math.sqrt(sum(x * x for row in direction for x in row))
+        trust = min(weight_norm / step_norm, max_trust)
+        rows = [
+            [x - lr * trust * d for x, d in zip(row, line, strict=False)]
+            for row, line in zip(rows, direction, strict=False)
+        ]
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("scale", [0.1, 50.0])
+def test_lamb_equals_the_published_algorithm(scale):
+    torch.manual_seed(0)
+    weight = nn.Parameter(scale * torch.randn(3, 4, dtype=torch.float64))
+    gradients = [torch.randn(3, 4, dtype=torch.float64) for _ in range(4)]
+    expected = reference_lamb(weight.tolist(), [g.tolist() for g in gradients], 0.01, (0.9, 0.95), 1e-6, 0.05, 10.0)
+    optimizer = Lamb([weight], lr=0.01, weight_decay=0.05)
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    assert torch.allclose(weight.detach().float(), expected.float(), rtol=1e-6, atol=1e-7)
+
+
+def test_undecayed_parameters_take_a_plain_adam_step():
+    one, two = (nn.Parameter(torch.tensor([1.0, -2.0])) for _ in range(2))
+    lamb, adam = Lamb([one], lr=0.1), torch.optim.Adam([two], lr=0.1, betas=(0.9, 0.95), eps=1e-6)
+    for _ in range(3):
+        one.grad = two.grad = torch.tensor([0.3, 0.7])
+        lamb.step()
+        adam.step()
+    assert torch.allclose(one, two)
+
+
+def test_only_matrices_decay():
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    model.register_parameter("logit_scale", nn.Parameter(torch.zeros(())))
+    decayed, plain = decay_groups(model, 0.05)
+    assert [tuple(p.shape) for p in decayed["params"]] == [(2, 3)]
+    assert sorted(tuple(p.shape) for p in plain["params"]) == [(), (2,), (2,), (2,)]
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.05, 0.0)
+
+
+def test_the_recipe_names_choose_the_class():
+    model = nn.Linear(2, 2)
+    assert isinstance(make_optimizer("lamb", model, (0.9, 0.95), 1e-6, 0.05), Lamb)
+    assert isinstance(make_optimizer("adamw", model, (0.9, 0.95), 1e-6, 0.05), torch.optim.AdamW)
+
+
+def test_lamb_state_survives_a_round_trip():
+    torch.manual_seed(0)
+    gradients = [torch.randn(2, 2) for _ in range(4)]
+
+    def steps(weight, optimizer, chosen):
+        for gradient in chosen:
+            weight.grad = gradient.clone()
+            optimizer.step()
+
+    straight = nn.Parameter(torch.ones(2, 2))
+    steps(straight, Lamb([straight], weight_decay=0.1), gradients)
+    begun = nn.Parameter(torch.ones(2, 2))
+    before = Lamb([begun], weight_decay=0.1)
+    steps(begun, before, gradients[:2])
+    resumed = nn.Parameter(begun.detach().clone())
+    after = Lamb([resumed], weight_decay=0.1)
+    after.load_state_dict(before.state_dict())
+    steps(resumed, after, gradients[2:])
+    assert torch.equal(straight, resumed)
