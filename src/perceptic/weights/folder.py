@@ -18,9 +18,11 @@ from typing import Any, Literal
 from safetensors.torch import save_file
 from torch import Tensor
 
+from perceptic import zoo
 from perceptic.configs import ClipConfig, Preprocessing, TextConfig, VisionConfig
 from perceptic.errors import ConfigError, OutputError, WeightsError, WeightsNotFoundError
 from perceptic.weights import foreign_config
+from perceptic.weights.model_card import write_model_card
 
 ModelType = Literal["clip", "vision", "text"]
 AnyConfig = ClipConfig | VisionConfig | TextConfig
@@ -53,7 +55,6 @@ class ModelFolder:
     weights: Path
     config: AnyConfig | None = None
     preprocessing: Preprocessing | None = None
-    architecture: str | None = None  # the zoo name that the folder claims
 
 
 def read_folder(path: Path) -> ModelFolder:
@@ -80,16 +81,16 @@ def write_folder(
     destination: Path,
     state: Mapping[str, Tensor],
     config: AnyConfig,
-    *,
-    architecture: str | None,
     preprocessing: Preprocessing | None,
-    readme: str,
+    *,
+    readme: str | None = None,
     tokenizer: Any = None,
 ) -> None:
     """Write a folder in our own format, whole or not at all; an older model folder of ours is replaced.
 
     Args:
         state: names of the model itself (`visual.` and `text.` for CLIP, bare for a tower).
+        readme: the model card; None writes a short one.
         tokenizer: an object with `save(path)`.
 
     Raises:
@@ -97,21 +98,25 @@ def write_folder(
     """
     with atomic_folder(destination, replaceable=OUR_FILES) as folder:
         write_weights(folder / WEIGHTS_FILE, state)
-        write_json(
-            folder / CONFIG_FILE,
-            {
-                "format": "perceptic",
-                "format_version": _FORMAT_VERSION,
-                "model_type": model_type_of(config),
-                "architecture": architecture,
-                "config": config.to_dict(),
-            },
-        )
-        if preprocessing is not None:
-            write_json(folder / PREPROCESSING_FILE, preprocessing.to_dict())
+        write_description(folder, config, preprocessing, readme or write_model_card(destination.name, config))
         if tokenizer is not None:
             tokenizer.save(folder / TOKENIZER_FILE)
-        (folder / CARD_FILE).write_text(readme, encoding="utf-8")
+
+
+def write_description(folder: Path, config: AnyConfig, preprocessing: Preprocessing | None, readme: str) -> None:
+    """Everything of our folder format but weights and vocabulary."""
+    match = zoo.matching_card(config)
+    content = {
+        "format": "perceptic",
+        "format_version": _FORMAT_VERSION,
+        "model_type": model_type_of(config),
+        "architecture": match.name if match else None,
+        "config": config.to_dict(),
+    }
+    write_json(folder / CONFIG_FILE, content)
+    if preprocessing is not None:
+        write_json(folder / PREPROCESSING_FILE, preprocessing.to_dict())
+    (folder / CARD_FILE).write_text(readme, encoding="utf-8")
 
 
 def model_type_of(config: AnyConfig) -> ModelType:
@@ -120,7 +125,10 @@ def model_type_of(config: AnyConfig) -> ModelType:
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """A safetensors file with the metadata that other libraries expect."""
+    path.touch()
+    mode = path.stat().st_mode  # safetensors makes a new file that only its owner can read
     save_file({key: value.detach().contiguous() for key, value in state.items()}, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -207,7 +215,6 @@ def _read_ours(path: Path) -> ModelFolder | None:
         weights=_first_file(path, MODEL_WEIGHTS),
         config=config,
         preprocessing=preprocessing,
-        architecture=fields.get("architecture"),
     )
 
 

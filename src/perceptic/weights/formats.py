@@ -115,7 +115,7 @@ def _head_to_projection(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     weight, bias = tensors
     if weight.ndim != 2:
         raise ValueError("the head must be a matrix")
-    if bool(bias.count_nonzero()):
+    if not bias.is_meta and bool(bias.count_nonzero()):
         # The projection has no bias. A trained classifier on top of the tower is not an embedding.
         raise ValueError("head.bias is not zero: this is a fine-tuned classifier, not the published projection")
     return (weight.T.contiguous(),)
@@ -232,7 +232,8 @@ def detect(keys: Set[str]) -> Format:
     best, form = max(candidates, key=lambda candidate: count_known(keys, candidate[0].pairs))
     if 2 * count_known(keys, best.pairs) <= len(keys):
         raise WeightsError(
-            f"no Perception Encoder in a known format ({', '.join(FORMATS)}); its keys begin with: {name_some(keys)}"
+            f"no Perception Encoder in a known format ({', '.join(FORMATS)}); "
+            f"its keys begin with: {name_some(sorted(keys))}"
         )
     return form
 

@@ -20,6 +20,7 @@ from perceptic.errors import ConfigError, WeightsError
 from perceptic.weights.formats import PREFIXES, Tower, towers_in
 
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
+_SAY_IT = "give the architecture (config= in Python, --name or --config on the command line)"
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,10 @@ def infer_vision(state: Mapping[str, Tensor]) -> VisionConfig:
     if not relatives:
         raise WeightsError(
             f"no model of the zoo has width {shape.width}, mlp width {shape.mlp_width} and patch {shape.patch_size}, "
-            "so that the number of heads is unknown; give the architecture: config=VisionConfig(...)"
+            f"so that the number of heads is unknown; {_SAY_IT}"
         )
     if (shape.output_dim or shape.has_ln_post) and not shape.has_attn_pool:
-        raise WeightsError(
-            "the shapes do not say how the tokens are pooled; give the architecture: config=VisionConfig(...)"
-        )
+        raise WeightsError(f"the shapes do not say how the tokens are pooled; {_SAY_IT}")
     return _adapt(relatives[0], shape)
 
 
@@ -87,8 +86,7 @@ def infer_text(state: Mapping[str, Tensor]) -> TextConfig:
     heads = {card.text.heads for card in zoo.cards() if card.text is not None and card.text.width == width}
     if len(heads) != 1:
         raise WeightsError(
-            f"no text tower of the zoo has width {width}, so that the number of heads is unknown; "
-            "give the architecture: config=ClipConfig(vision=..., text=TextConfig(...))"
+            f"no text tower of the zoo has width {width}, so that the number of heads is unknown; {_SAY_IT}"
         )
     try:
         return TextConfig(

@@ -6,7 +6,7 @@ the file's own memory becomes the parameters. A model that is returned has all i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,11 @@ _OPTIONAL_PARTS = ("ln_post.", "attn_pool.", "proj")
 
 @dataclass(frozen=True)
 class OpenedWeights:
-    """A checkpoint whose format is known. `state` has perceptic's names (`visual.`, `text.`), still mapped."""
+    """A checkpoint whose format is known. `shapes` are its tensors on the meta device under perceptic's names."""
 
     checkpoint: Checkpoint
     form: Format
-    state: StateDict
+    shapes: StateDict
 
     @property
     def path(self) -> Path:
@@ -38,16 +38,23 @@ class OpenedWeights:
 
     @property
     def towers(self) -> frozenset[Tower]:
-        return towers_in(self.state)
+        return towers_in(self.shapes)
 
     def their_name(self, key: str) -> str:
         """Our key under the name a user finds in the file."""
-        return self.form.their_names(key, self.checkpoint.state.keys())[0]
+        return self.form.their_names(key, self.checkpoint.shapes.keys())[0]
 
-    def bare(self, tower: Tower) -> StateDict:
-        """One tower's tensors under its own names, without the prefix."""
-        prefix = PREFIXES[tower]
-        return {key.removeprefix(prefix): value for key, value in self.state.items() if key.startswith(prefix)}
+    def read(self, keys: Collection[str], dtype: torch.dtype | None) -> StateDict:
+        """The tensors of `keys` (our names), mapped, or cast to `dtype` in new memory.
+
+        Raises:
+            WeightsError: values that our names cannot hold, such as a bias on the projection.
+        """
+        their_keys = self.checkpoint.shapes.keys()
+        # Casting comes before renaming: under its own name each tensor is a view of the file that can be let go.
+        names = [name for key in keys for name in self.form.their_names(key, their_keys)]
+        stored = self.checkpoint.read(names) if dtype is None else self.checkpoint.cast(names, dtype)
+        return self.form.to_perceptic(stored, their_keys)
 
 
 def identify(checkpoint: Checkpoint) -> OpenedWeights:
@@ -57,8 +64,8 @@ def identify(checkpoint: Checkpoint) -> OpenedWeights:
         WeightsError: an unknown format, or keys that do not belong to the format that was found.
     """
     try:
-        form = detect(checkpoint.state.keys())
-        return OpenedWeights(checkpoint, form, form.to_perceptic(checkpoint.state))
+        form = detect(checkpoint.shapes.keys())
+        return OpenedWeights(checkpoint, form, form.to_perceptic(checkpoint.shapes))
     except WeightsError as error:
         raise WeightsError(f"{checkpoint.path}: {error}") from error
 
@@ -75,10 +82,15 @@ def fill(model: nn.Module, weights: OpenedWeights, tower: Tower | None, dtype: t
     """
     prefix = "" if tower is None else PREFIXES[tower]
     expected = {prefix + key: value for key, value in model.state_dict().items()}
-    state = _drop_unused(weights.state, expected, tower)
-    _check_keys(state, expected, weights)
-    _check_tensors(state, expected, weights)
-    state.update(_cast(weights, state, dtype))
+    shapes = _drop_unused(weights.shapes, expected, tower)
+    _check_keys(shapes, expected, weights)
+    _check_tensors(shapes, expected, weights)
+    casting = _keys_to_cast(shapes, dtype)
+    try:
+        state = weights.read([key for key in shapes if key not in casting], None)
+        state.update(weights.read(casting, dtype or _widest(shapes)))
+    except WeightsError as error:
+        raise WeightsError(f"{weights.path}: {error}") from error
     model.load_state_dict({key.removeprefix(prefix): value for key, value in state.items()}, assign=True)
 
 
@@ -98,8 +110,8 @@ def _drop_unused(state: StateDict, expected: Mapping[str, Tensor], tower: Tower 
 
 
 def _check_keys(state: StateDict, expected: Mapping[str, Tensor], weights: OpenedWeights) -> None:
-    missing = sorted(weights.their_name(key) for key in expected.keys() - state.keys())
-    foreign = sorted(weights.their_name(key) for key in state.keys() - expected.keys())
+    missing = [weights.their_name(key) for key in expected if key not in state]
+    foreign = [weights.their_name(key) for key in state if key not in expected]
     if not missing and not foreign:
         return
     problems = []
@@ -109,7 +121,7 @@ def _check_keys(state: StateDict, expected: Mapping[str, Tensor], weights: Opene
         problems.append(f"has {len(foreign)} that this model does not: {name_some(foreign)}")
     raise WeightsError(
         f"{weights.path}: {weights.form.name} weights of another architecture: the file {' and '.join(problems)}."
-        f"{describe_fit(weights.state)}"
+        f"{describe_fit(weights.shapes)}"
     )
 
 
@@ -121,7 +133,7 @@ def _check_tensors(state: StateDict, expected: Mapping[str, Tensor], weights: Op
         raise WeightsError(
             f"{weights.path}: {weights.form.name} weights of another architecture: '{weights.their_name(first)}' "
             f"has shape {tuple(state[first].shape)}, expected {tuple(expected[first].shape)}{more}."
-            f"{describe_fit(weights.state)}"
+            f"{describe_fit(weights.shapes)}"
         )
     for key, value in state.items():
         if value.dtype not in FLOAT_TYPES or value.layout != torch.strided:
@@ -131,25 +143,16 @@ def _check_tensors(state: StateDict, expected: Mapping[str, Tensor], weights: Op
             )
 
 
-def _cast(weights: OpenedWeights, state: StateDict, dtype: torch.dtype | None) -> StateDict:
-    """The tensors of `state` that must change type, changed.
-
-    They are cast under the file's own names, where each is still a view of the file and can be let go at once.
-    """
-    target = dtype or _widest(state)
-    # A scalar works with any type, so that it is left as stored unless a type was asked for.
-    ours = [key for key, value in state.items() if value.dtype != target and (dtype is not None or value.ndim)]
-    if not ours:
-        return {}
-    keys = weights.checkpoint.state.keys()
-    theirs = [name for key in ours for name in weights.form.their_names(key, keys)]
-    return weights.form.to_perceptic(weights.checkpoint.cast(theirs, target), keys)
+def _keys_to_cast(shapes: StateDict, dtype: torch.dtype | None) -> list[str]:
+    """The tensors that are not stored as asked. A scalar works with any type: without a wish it is left alone."""
+    target = dtype or _widest(shapes)
+    return [key for key, value in shapes.items() if value.dtype != target and (dtype is not None or value.ndim)]
 
 
-def _widest(state: StateDict) -> torch.dtype:
+def _widest(shapes: StateDict) -> torch.dtype:
     """The type that holds every stored value exactly."""
     widest: torch.dtype | None = None
-    for value in state.values():
+    for value in shapes.values():
         if value.ndim:
             widest = value.dtype if widest is None else torch.promote_types(widest, value.dtype)
     return widest or torch.float32

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from perceptic.configs import ClipConfig, TextConfig, VisionConfig
-from perceptic.zoo import ModelCard, count_text_parameters, count_vision_parameters
+from perceptic.zoo import count_text_parameters, count_vision_parameters, matching_card
 
 _KINDS = {"CLIP": "vision and text towers", "VisionTransformer": "vision tower", "TextTransformer": "text tower"}
 
 
-def write_model_card(name: str, config: ClipConfig | VisionConfig | TextConfig, match: ModelCard | None) -> str:
-    """Markdown with the header the hub reads.
+def write_model_card(name: str, config: ClipConfig | VisionConfig | TextConfig) -> str:
+    """Markdown with the header the hub reads. `name` is the folder's.
 
-    Args:
-        name: the folder's name.
-        match: the zoo model of the same architecture, if there is one. Its licence is not taken over: the weights may
-            be another person's.
+    A zoo model of the same architecture is named, but its licence is not taken over: the weights may be another
+    person's.
     """
+    match = matching_card(config)
     architecture = f"the architecture of {match.name}" if match else "an architecture of its own"
     return f"""---
 library_name: perceptic

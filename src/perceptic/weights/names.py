@@ -95,10 +95,10 @@ def their_names(key: str, pairs: Iterable[Pair]) -> tuple[str, ...]:
 
 
 def name_some(keys: Iterable[str], limit: int = 4) -> str:
-    """The first few keys in order and how many more there are."""
-    ordered = sorted(keys)
-    more = len(ordered) - limit
-    return ", ".join(ordered[:limit]) + (f" and {more} more" if more > 0 else "")
+    """The first few keys and how many more there are."""
+    listed = list(keys)
+    more = len(listed) - limit
+    return ", ".join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,8 @@ from perceptic.weights.formats import Tower
 from perceptic.weights.hub import HubOptions
 from perceptic.weights.infer import infer_config
 from perceptic.weights.loading import OpenedWeights, fill, identify
-from perceptic.weights.model_card import write_model_card
 from perceptic.weights.sources import ModelFiles, find_files
-from perceptic.zoo import ModelCard, locate, matching_card
+from perceptic.zoo import ModelCard, locate
 
 if TYPE_CHECKING:
     from perceptic.text.clip_tokenizer import ClipTokenizer
@@ -94,23 +93,7 @@ class Pretrained(nn.Module):
         """
         files = find_files(source, HubOptions(revision, cache_dir, local_files_only))
         weights = identify(open_checkpoint(files.weights))
-        chosen = _pick_config(cls._config_class, config, files, weights)
-        return cls._load(files, weights, chosen, parse_dtype(dtype), device)
-
-    @classmethod
-    def _load(
-        cls: type[PretrainedT],
-        files: ModelFiles,
-        weights: OpenedWeights,
-        config: Any,
-        dtype: torch.dtype | None,
-        device: torch.device | str | None,
-    ) -> PretrainedT:
-        with torch.device("meta"):
-            model = cls(config)
-        fill(model, weights, cls._tower, dtype)
-        model._describe(files)
-        return model.eval() if device is None else model.to(device).eval()
+        return load_open_weights(cls, files, weights, config, parse_dtype(dtype), device)
 
     @classmethod
     def from_config(
@@ -181,17 +164,8 @@ class Pretrained(nn.Module):
             OutputError: no space, no permission, or the folder holds other files.
         """
         folder = Path(folder)
-        match = matching_card(self.config)
         preprocessing = preprocessing or self.preprocessing
-        write_folder(
-            folder,
-            self.state_dict(),
-            self.config,
-            architecture=match.name if match else None,
-            preprocessing=preprocessing,
-            tokenizer=tokenizer,
-            readme=card or write_model_card(folder.name, self.config, match),
-        )
+        write_folder(folder, self.state_dict(), self.config, preprocessing, tokenizer=tokenizer, readme=card)
         return folder
 
     def _describe(self, files: ModelFiles) -> None:
@@ -267,6 +241,23 @@ class CLIP(Pretrained, clip.CLIP):
         self.visual.preprocessing, self.visual.card = self.preprocessing, self.card
 
 
+def load_open_weights(
+    model_class: type[PretrainedT],
+    files: ModelFiles,
+    weights: OpenedWeights,
+    config: AnyConfig | Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> PretrainedT:
+    """`from_pretrained` for weights that are already opened. Raises WeightsError and ConfigError as it does."""
+    chosen = _pick_config(model_class._config_class, config, files, weights)
+    with torch.device("meta"):
+        model = model_class(chosen)
+    fill(model, weights, model_class._tower, dtype)
+    model._describe(files)
+    return model.eval() if device is None else model.to(device).eval()
+
+
 @dataclass(frozen=True)
 class ModelBundle:
     """A model with everything that belongs to it. `tokenizer` is None for a vision tower alone."""
@@ -305,8 +296,7 @@ def load_bundle(
     if kind not in ("clip", "vision"):
         raise ConfigError(f"kind must be 'clip', 'vision' or None, not '{kind}'")
     model_class: type[CLIP] | type[VisionTransformer] = CLIP if kind == "clip" else VisionTransformer
-    chosen = _pick_config(model_class._config_class, config, files, weights)
-    model = model_class._load(files, weights, chosen, parse_dtype(dtype), device)
+    model = load_open_weights(model_class, files, weights, config, parse_dtype(dtype), device)
     assert model.preprocessing is not None
     return ModelBundle(
         name=files.name,
@@ -337,7 +327,7 @@ def _pick_config(config_class: type[Any], given: Any, files: ModelFiles, weights
         return _as_config(config_class, given)
     card_config = files.card.config if files.card else None
     try:
-        config = files.config or card_config or infer_config(weights.state)
+        config = files.config or card_config or infer_config(weights.shapes)
         return _as_config(config_class, config)
     except (ConfigError, WeightsError) as error:
         towers = " and ".join(sorted(weights.towers, reverse=True)) or "no"
