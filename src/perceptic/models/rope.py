@@ -53,7 +53,12 @@ def rope_table(rows: int, columns: int, head_dim: int, num_prefix_tokens: int, d
 def apply_rope(x_BLHK: Tensor, table: RopeTable) -> Tensor:
     """Rotate neighbouring channel pairs (2j, 2j+1) by angle j. Computed in fp32, returned in the input's dtype."""
     pairs = x_BLHK.float().unflatten(-1, (-1, 2))
-    even, odd = pairs.unbind(-1)
     cos, sin = table.cos_LP[:, None, :], table.sin_LP[:, None, :]
-    rotated = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    if torch.compiler.is_compiling():
+        # Compilers have no complex numbers; they fuse the real form into one pass.
+        even, odd = pairs.unbind(-1)
+        rotated = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    else:
+        # A pair is a complex number and the rotation one multiplication: one pass over memory instead of seven.
+        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
     return rotated.flatten(-2).to(x_BLHK.dtype)
