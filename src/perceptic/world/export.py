@@ -90,7 +90,7 @@ def _is_complete(root: Path, settings: WorldSettings) -> bool:
     try:
         found: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
         complete = bool(found.pop("complete"))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{marker}: not the settings of a world ({error}); give another folder") from error
     if found != asdict(settings):
         wanted = asdict(settings)
