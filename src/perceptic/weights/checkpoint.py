@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -141,7 +142,8 @@ def _read_safetensors(path: Path, keys: Collection[str] | None) -> StateDict:
 
 
 def _read_torch_zip(path: Path, _keys: Collection[str] | None) -> Any:
-    return _read_torch(path, mmap=True)
+    # PyTorch takes the name for the format: under this one it must be given a stream, which it cannot map.
+    return _read_torch(path, mmap=path.suffix != ".safetensors")
 
 
 def _read_torch_legacy(path: Path, _keys: Collection[str] | None) -> Any:
@@ -151,9 +153,12 @@ def _read_torch_legacy(path: Path, _keys: Collection[str] | None) -> Any:
 
 def _read_torch(path: Path, mmap: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings(), path.open("rb") as stream:
+            warnings.simplefilter("ignore")  # about pickles that are then refused
+            source = path if mmap else stream
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        _refuse_pickle(path, error)
+        raise WeightsError(f"{path}: {_describe_refusal(str(error))}") from error
     except Exception as error:
         # A damaged pickle can make its reader raise anything at all.
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -162,19 +167,16 @@ def _read_torch(path: Path, mmap: bool) -> Any:
         raise WeightsError(f"{path}: is {what}: {reason}; download it again") from error
 
 
-def _refuse_pickle(path: Path, error: pickle.UnpicklingError) -> NoReturn:
-    """Tell code in a file (which is refused) from a damaged file."""
-    message = str(error)
-    named = re.search(r"(?:GLOBAL|function|class|got) [`'<]?(?:class )?'?([\w.]+)", message)
-    if re.search(
-        r"unsupported (?:global|class)|Unsupported global|unrecognized function|allowlisted", message, re.IGNORECASE
-    ):
-        what = f" ({named.group(1)})" if named else ""
-        raise WeightsError(
-            f"{path}: holds Python code or objects{what}, not only tensors; such a file can run anything when opened "
-            "and is refused. Ask its author for safetensors or a plain state dict"
-        ) from error
-    raise WeightsError(f"{path}: is damaged: its pickle cannot be read; download it again") from error
+def _describe_refusal(message: str) -> str:
+    """Tell code in a pickle from a damaged pickle, by what the safe reader of PyTorch says."""
+    found = re.search(r"GLOBAL (\S+)", message)
+    # PyTorch's own helpers are all known: an unknown one is a damaged name.
+    if found and not found.group(1).startswith("torch._"):
+        return (
+            f"holds Python code or objects ({found.group(1)}), not only tensors; such a file can run anything when "
+            "opened and is refused. Ask its author for safetensors or a plain state dict"
+        )
+    return "is damaged, or a pickle of something other than tensors; download it again, or ask for safetensors"
 
 
 def _tensors(content: Any, path: Path) -> StateDict:
