@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from perceptic.errors import ConfigError, DataError, OutputError
+from perceptic.errors import ConfigError, DataError, MediaError, OutputError
 from perceptic.inference.encode import load_encoder
 from perceptic.media.images import load_image
 from perceptic.media.preprocess import ImageTransform
@@ -97,6 +97,28 @@ def test_nothing_to_embed(tiny_clip: Path, tmp_path: Path) -> None:
         embed(tmp_path, model=tiny_clip)
     with pytest.raises(DataError, match="an empty list"):
         embed([], model=tiny_clip)
+
+
+def test_one_wrong_path_among_many_is_a_row(tiny_clip: Path, media: Path, tmp_path: Path) -> None:
+    paths = [media / "a.png", tmp_path / "gone.png", media / "notes.txt"]
+    found = embed(paths, model=tiny_clip)
+    assert names(found.paths) == ["a.png"]
+    assert found.failures == {
+        str(tmp_path / "gone.png"): "no such file or folder",
+        str(media / "notes.txt"): "neither an image nor a video that perceptic reads",
+    }
+    summary = embed_to_file(paths, tmp_path / "out.parquet", model=tiny_clip)
+    assert (summary.files, summary.embedded, summary.failed) == (3, 1, 2)
+    assert sorted(names(read_embeddings(tmp_path / "out.parquet").paths)) == ["a.png", "gone.png", "notes.txt"]
+    shutil.copy(media / "b.jpg", tmp_path / "gone.png")  # it turns up, and is taken
+    assert embed_to_file(paths, tmp_path / "out.parquet", model=tiny_clip).embedded == 1
+
+
+def test_a_single_wrong_path_is_an_error(tiny_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"gone\.png: no such file"):
+        embed(tmp_path / "gone.png", model=tiny_clip)
+    with pytest.raises(DataError, match="no image or video in"):
+        embed([tmp_path / "gone.png", tmp_path / "gone too.png"], model=tiny_clip)
 
 
 def test_wrong_device_and_dtype(tiny_clip: Path) -> None:

@@ -80,9 +80,9 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except BrokenPipeError:
         return _leave_closed_pipe()
-    except (KeyboardInterrupt, click.Abort) as error:
-        # A command that can be resumed says how in the exception's text.
-        click.echo(f"\nInterrupted. {error}".rstrip(), err=True)
+    except click.Abort as error:
+        # click turns Ctrl-C into this; a command that can be resumed says how in the interruption's text.
+        click.echo(f"Interrupted. {error.__cause__ or ''}".rstrip(), err=True)
         return EXIT_INTERRUPTED
     except PercepticError as error:
         if _wants_traceback(arguments):

@@ -58,7 +58,7 @@ class Encoder:
         """What cosine similarities are multiplied with before the softmax over texts."""
         return float(self._require_text("zero-shot labels").logit_scale.detach().float().exp())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_pixels(self, pixels: Tensor, batch_size: int = 32) -> Tensor:
         """(N, 3, S, S) float pixels in [-1, 1] to (N, E) embeddings, not normalised.
 
@@ -68,7 +68,7 @@ class Encoder:
         parts = [self._encode_batch(batch) for batch in pixels.split(batch_size)]
         return torch.cat(parts) if parts else torch.empty(0, self.embedding_size)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """Texts to (N, E) embeddings, not normalised. Longer texts than the context are cut, as in training.
 
@@ -82,7 +82,7 @@ class Encoder:
         parts = [clip.encode_text(batch.to(self.device)).float().cpu() for batch in ids.split(batch_size)]
         return torch.cat(parts) if parts else torch.empty(0, self.embedding_size)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def patch_features(self, pixels: Tensor, layer: int = -1) -> Tensor:
         """(1, 3, h, w) pixels to the patch tokens after block `layer` (0 the first, -1 the last), (rows, columns, D).
 
@@ -93,7 +93,8 @@ class Encoder:
         tokens = self.tower.forward_features(
             pixels.to(self.device, self.dtype), norm=True, layer_idx=layer, strip_cls_token=True
         )
-        return tokens[0].float().cpu().unflatten(0, (rows, columns))
+        features: Tensor = tokens[0].float().cpu().unflatten(0, (rows, columns))
+        return features
 
     @property
     def tokenizer(self) -> ClipTokenizer:

@@ -12,7 +12,8 @@ import torch
 from perceptic.errors import ConfigError
 from perceptic.inference.encode import DTypeName, Encoder, ResizeMethod, load_encoder, pool_frames
 from perceptic.media.prefetch import Failure
-from perceptic.tasks.embed import DEFAULT_MODEL, Paths, require_media
+from perceptic.tasks.embed import DEFAULT_MODEL
+from perceptic.tasks.media_list import Paths, list_media
 from perceptic.tasks.media_stream import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_NUM_FRAMES,
@@ -37,7 +38,7 @@ class Classification:
     """The likeliest labels of one file, best first; none, and `error` set, if it could not be read."""
 
     path: str
-    kind: Literal["image", "video"]
+    kind: Literal["image", "video", "unknown"]
     labels: tuple[LabelScore, ...]
     error: str | None = None
 
@@ -72,19 +73,21 @@ def classify(
         top_k: how many labels to return for each file.
 
     Returns:
-        One `Classification` per file, in the order of the files found.
+        One `Classification` per file, in natural order; at the end one for each path that names nothing.
 
     Raises:
         ConfigError: no or doubled labels, bad templates, or a model without a text tower.
-        DataError: no image or video was found at all.
+        DataError, MediaError: no image or video was found at all.
     """
     if top_k < 1:
         raise ConfigError(f"top_k must be at least 1, not {top_k}")
     encoder = load_encoder(model, needs_text=True, device=device, dtype=dtype, method=method)
     vectors = label_vectors(encoder, labels, templates)
-    files = require_media(paths)
+    media = list_media(paths)
     results: dict[str, Classification] = {}
-    for result in encode_media(encoder, files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress):
+    for result in encode_media(
+        encoder, media.files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress
+    ):
         path, kind = str(result.file.path), result.file.kind
         if isinstance(result, Failure):
             results[path] = Classification(path, kind, (), result.error.reason)
@@ -92,7 +95,8 @@ def classify(
             vector = pool_frames(result.frame_vectors, normalize_frames=False)
             best = score_labels(vector, vectors, labels, encoder.logit_scale, top_k)
             results[path] = Classification(path, kind, best)
-    return [results[str(file.path)] for file in files]
+    missing = [Classification(path, "unknown", (), reason) for path, reason in media.missing.items()]
+    return [results[str(file.path)] for file in media.files] + missing
 
 
 def score_labels(

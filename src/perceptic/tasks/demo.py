@@ -19,7 +19,8 @@ from perceptic.tasks.classify import LabelScore, score_labels
 from perceptic.tasks.demo_collection import DemoItem, DemoQuestion, make_collection, questions
 from perceptic.tasks.demo_content import DemoContent, LabelledItem, LabelShare, LookInside, RankedItem, SearchAnswer
 from perceptic.tasks.demo_page import render_page
-from perceptic.tasks.embed import DEFAULT_MODEL, Embedding, Embeddings, embed
+from perceptic.tasks.embed import DEFAULT_MODEL, Embeddings, embed
+from perceptic.tasks.embeddings_file import Embedding
 from perceptic.tasks.media_stream import OnProgress, ignore_progress
 from perceptic.tasks.show import feature_map, overlay
 from perceptic.tasks.similar import rank

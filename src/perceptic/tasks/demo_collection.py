@@ -23,6 +23,7 @@ SIZE = 128
 _NUM_SCENES = 60
 _NUM_CLIPS = 12
 _NUM_ANSWERS = 4
+_MAX_CANDIDATES = 5_000  # about one in seventy answers; a world without answers must not be searched for ever
 _NUM_LABELLED = 96
 
 
@@ -58,8 +59,9 @@ class DemoQuestion:
 def questions() -> list[DemoQuestion]:
     """Six queries, from the plain to the hard."""
     colour, shape = sorted(world.HELDOUT_PAIRS)[0]
+    star, heart = (next(c for c, s in world.SEEN_PAIRS if s == shape) for shape in ("star", "heart"))
     return [
-        DemoQuestion("a red star", "colour and shape", _has_object("red", "star")),
+        DemoQuestion(with_article(f"{star} star"), "colour and shape", _has_object(star, "star")),
         DemoQuestion(
             with_article(f"{colour} {shape}"),
             "a colour-shape pair that training never shows",
@@ -68,7 +70,7 @@ def questions() -> list[DemoQuestion]:
         DemoQuestion("three hearts", "counting", _has_count("heart", 3)),
         DemoQuestion('the word "CAT"', "reading", _reads("CAT")),
         DemoQuestion("a star inside a square", "relation", _has_inside("star", "square")),
-        DemoQuestion("a heart changes colour to blue", "video: an event", _has_colour_change("heart", "blue")),
+        DemoQuestion(f"a heart changes colour to {heart}", "video: an event", _has_colour_change("heart", heart)),
     ]
 
 
@@ -89,7 +91,7 @@ def _scenes_and_clips(seed: int) -> Iterator[world.Scene | world.Clip]:
     yield from (world.sample_scene(_seed(seed, number), "validation") for number in range(_NUM_SCENES))
     yield from (world.sample_clip(_seed(seed, number), "validation") for number in range(_NUM_CLIPS))
     for question, candidates in zip(questions(), _candidates(seed), strict=True):
-        yield from islice(filter(question.is_answer, candidates), _NUM_ANSWERS)
+        yield from islice(filter(question.is_answer, islice(candidates, _MAX_CANDIDATES)), _NUM_ANSWERS)
 
 
 def _candidates(seed: int) -> list[Iterator[world.Scene | world.Clip]]:

@@ -16,7 +16,7 @@ class RankedItem:
     """A file with its words; `right` says whether it answers the query, None if nobody knows."""
 
     path: Path
-    kind: Literal["image", "video"]
+    kind: Literal["image", "video", "unknown"]
     caption: str
     similarity: float | None = None
     right: bool | None = None

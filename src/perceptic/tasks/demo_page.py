@@ -135,12 +135,16 @@ def _search(answer: SearchAnswer) -> str:
 
 def _ranked(place: int, item: RankedItem) -> str:
     frame = {True: "right", False: "wrong", None: ""}[item.right]
-    words = {True: '<span class="badge right">✓ right</span> ', False: '<span class="badge wrong">✗ no</span> '}
+    words = {
+        True: '<span class="badge right">✓ right</span> ',
+        False: '<span class="badge wrong">✗ no</span> ',
+        None: "",
+    }
     similarity = item.similarity or 0.0
     return (
         f'<figure><div class="picture {frame}">{_media(item)}<span class="tag">{place}</span></div>'
         f'<div class="bar" aria-hidden="true"><i style="width:{max(0.0, similarity):.0%}"></i></div>'
-        f'<figcaption>{words.get(item.right, "")}<span class="soft">{similarity:.2f}</span>'
+        f'<figcaption>{words[item.right]}<span class="soft">{similarity:.2f}</span>'
         f'<div class="clamp" title="{escape(item.caption)}">{escape(item.caption)}</div></figcaption></figure>'
     )
 

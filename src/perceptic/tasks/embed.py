@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from perceptic.errors import DataError
 from perceptic.inference.encode import DTypeName, Encoder, ResizeMethod, load_encoder, pool_frames
-from perceptic.media.collection import MediaFile, find_media
+from perceptic.media.collection import MediaFile
 from perceptic.media.prefetch import Failure
 from perceptic.tasks.embeddings_file import Embedding, EmbeddingSettings
 from perceptic.tasks.journal import FileState, open_journal
+from perceptic.tasks.media_list import MediaList, Paths, list_media
 from perceptic.tasks.media_stream import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_NUM_FRAMES,
@@ -29,8 +30,6 @@ from perceptic.tasks.media_stream import (
 
 DEFAULT_MODEL = "PE-Core-Nano"
 _ROWS_PER_PART = 4096
-
-Paths = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -97,17 +96,20 @@ def embed(
         on_progress: called after every file.
 
     Returns:
-        One unit vector or one reason per file: a file that cannot be read does not stop the others.
+        One unit vector or one reason per file, in natural order; at the end one reason for each path that names
+        nothing. A file that cannot be read does not stop the others.
 
     Raises:
-        DataError: no image or video was found at all.
+        DataError, MediaError: no image or video was found at all.
         WeightsError: the model cannot be found or read.
     """
     encoder = load_encoder(model, device=device, dtype=dtype, method=method)
-    files = require_media(paths)
+    media = list_media(paths)
+    files = media.files
     embedded = embed_files(encoder, files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
     rows = {row.path: row for row in embedded}
-    return Embeddings(tuple(rows[str(file.path)] for file in files), embedding_settings(encoder, num_frames))
+    items = (*(rows[str(file.path)] for file in files), *_missing_rows(media))
+    return Embeddings(items, embedding_settings(encoder, num_frames))
 
 
 def embed_to_file(
@@ -137,16 +139,18 @@ def embed_to_file(
 
     Raises:
         ConfigError: an unknown suffix, or an existing output made with other settings.
-        DataError: nothing to embed, or the existing output is not one of ours.
+        DataError, MediaError: nothing to embed, or the existing output is not one of ours.
         OutputError: no space, no permission, or another process writes the same output.
         KeyboardInterrupt: passed on after saving; its text says how to continue.
     """
     started = time.monotonic()
     encoder = load_encoder(model, device=device, dtype=dtype, method=method)
-    files = [MediaFile(_absolute(file.path), file.kind) for file in require_media(paths)]
+    media = _absolute_list(list_media(paths))
+    files = media.files
     with open_journal(Path(output), embedding_settings(encoder, num_frames), restart) as journal:
         todo = [file for file in files if not _is_done(file, journal.done)]
-        failures: dict[str, str] = {}
+        failures = dict(media.missing)
+        journal.append(_missing_rows(media))
         saver = _Saver(journal.append, save_every_seconds)
         rows = embed_files(encoder, todo, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
         try:
@@ -165,8 +169,8 @@ def embed_to_file(
         output=str(output),
         model=encoder.name,
         embedding_size=encoder.embedding_size,
-        files=len(files),
-        embedded=len(todo) - len(failures),
+        files=len(files) + len(media.missing),
+        embedded=len(todo) + len(media.missing) - len(failures),
         skipped=len(files) - len(todo),
         failed=len(failures),
         seconds=round(time.monotonic() - started, 3),
@@ -200,17 +204,6 @@ def embed_files(
             size_bytes=size,
             modified_ns=modified,
         )
-
-
-def require_media(paths: Paths) -> list[MediaFile]:
-    """The images and videos that paths, folders and globs name. Raises DataError if there is not one."""
-    wanted: Iterable[str | Path] = [paths] if isinstance(paths, str | Path) else paths
-    wanted = list(wanted)
-    files = find_media(wanted)
-    if not files:
-        named = ", ".join(str(path) for path in wanted[:3]) + (", ..." if len(wanted) > 3 else "")
-        raise DataError(f"no image or video in {named or 'an empty list of paths'}")
-    return files
 
 
 def embedding_settings(encoder: Encoder, num_frames: int) -> EmbeddingSettings:
@@ -260,11 +253,20 @@ def _file_state(path: Path) -> FileState:
     return (status.st_size, status.st_mtime_ns)
 
 
-def _absolute(path: Path) -> Path:
+def _missing_rows(media: MediaList) -> list[Embedding]:
+    return [Embedding(path, "unknown", None, reason) for path, reason in media.missing.items()]
+
+
+def _absolute_list(media: MediaList) -> MediaList:
+    files = [replace(file, path=Path(_absolute(file.path))) for file in media.files]
+    return MediaList(files, {_absolute(path): reason for path, reason in media.missing.items()})
+
+
+def _absolute(path: str | Path) -> str:
     # Not resolve(): links into content stores would give names that mean nothing to their owner.
-    return Path(os.path.abspath(path))  # noqa: PTH100
+    return os.path.abspath(path)  # noqa: PTH100
 
 
-def _json_values(fields: dict[str, object]) -> dict[str, object]:
+def _json_values(fields: dict[str, Any]) -> dict[str, Any]:
     """Tuples as lists, as they come back from a file."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}

@@ -50,7 +50,7 @@ class Embedding:
     """One media file. Either `vector` (float32, (E,), length 1) or `error` is set."""
 
     path: str
-    kind: Literal["image", "video"]
+    kind: Literal["image", "video", "unknown"]
     vector: np.ndarray | None
     error: str | None = None
     width: int | None = None

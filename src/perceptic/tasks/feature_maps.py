@@ -31,7 +31,8 @@ def principal_components(features_RCD: Tensor, num_components: int = 3, blur: bo
     scores = centred @ (directions * strongest.sign()).T
     if scores.shape[1] < num_components:  # fewer patches than components
         scores = F.pad(scores, (0, num_components - scores.shape[1]))
-    return stretch(scores).float().unflatten(0, (rows, columns))
+    components: Tensor = stretch(scores).float().unflatten(0, (rows, columns))
+    return components
 
 
 def gaussian_blur(features_RCD: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def similarity_to_text(encoder: Encoder, features_RCD: Tensor, text: str) -> Ten
     return unit_vectors(dense_embeddings(encoder, features_RCD)) @ text_E
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def dense_embeddings(encoder: Encoder, features_RCD: Tensor) -> Tensor:
     """Each patch pooled and projected alone, (R, C, E), not normalised. Raises ConfigError without attention pool."""
     tower = encoder.tower
@@ -73,7 +74,8 @@ def dense_embeddings(encoder: Encoder, features_RCD: Tensor) -> Tensor:
         raise ConfigError(f"{encoder.name} has no attention pool: texts can be compared with PE-Core models only")
     tokens_N1D = features_RCD.flatten(0, 1)[:, None].to(encoder.device, encoder.dtype)
     embeddings_NE = tower.project(tower.pool(tokens_N1D)).float().cpu()
-    return embeddings_NE.unflatten(0, features_RCD.shape[:2])
+    embeddings_RCE: Tensor = embeddings_NE.unflatten(0, features_RCD.shape[:2])
+    return embeddings_RCE
 
 
 def stretch(values: Tensor, ignore: float = 0.02) -> Tensor:

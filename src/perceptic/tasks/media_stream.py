@@ -8,7 +8,6 @@ Shapes: F frames (1 for an image), S image side, E embedding size.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -85,15 +84,14 @@ def encode_media(
     *,
     num_frames: int = DEFAULT_NUM_FRAMES,
     batch_size: int = DEFAULT_BATCH_SIZE,
-    workers: int | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Iterator[EncodedMedia | Failure]:
     """Encode files in batches of about `batch_size` frames. A bad file comes out as a `Failure`, at once.
 
-    Successes keep the order of `files` among themselves. `workers` threads decode (default: one per core).
-    `on_progress` is called when the consumer has taken a result and asks for the next.
+    Results come as they get ready, so that a long video does not hold up the pictures behind it. `on_progress` is
+    called when the consumer has taken a result and asks for the next.
     """
-    results = _encode_media(encoder, files, num_frames, batch_size, workers or os.cpu_count() or 1)
+    results = _encode_media(encoder, files, num_frames, batch_size)
     failed = 0
     for done, result in enumerate(results, start=1):
         failed += isinstance(result, Failure)
@@ -102,12 +100,12 @@ def encode_media(
 
 
 def _encode_media(
-    encoder: Encoder, files: Sequence[MediaFile], num_frames: int, batch_size: int, workers: int
+    encoder: Encoder, files: Sequence[MediaFile], num_frames: int, batch_size: int
 ) -> Iterator[EncodedMedia | Failure]:
     load = MediaLoader(encoder.preprocessing, num_frames)
     waiting: list[tuple[MediaFile, LoadedMedia]] = []
     num_waiting = 0
-    for result in decode_stream(files, load, workers=workers):
+    for result in decode_stream(files, load, ordered=False):
         if isinstance(result, Failure):
             yield result
             continue

@@ -11,9 +11,9 @@ import numpy as np
 
 from perceptic.errors import ConfigError, MediaError
 from perceptic.inference.encode import DTypeName, Encoder, ResizeMethod, load_encoder, unit_vectors
-from perceptic.media.collection import media_kind
-from perceptic.tasks.embed import DEFAULT_MODEL, Paths, embed, embedding_settings
+from perceptic.tasks.embed import DEFAULT_MODEL, embed, embedding_settings
 from perceptic.tasks.embeddings_file import FORMATS, EmbeddingSettings, read_embeddings
+from perceptic.tasks.media_list import Paths, is_media_name
 from perceptic.tasks.media_stream import DEFAULT_BATCH_SIZE, DEFAULT_NUM_FRAMES, OnProgress, ignore_progress
 
 QueryKind = Literal["auto", "text", "media"]
@@ -70,8 +70,7 @@ def similar(
 
     Raises:
         ConfigError: a text query to a model without a text tower, or an embeddings file of another model.
-        DataError: nothing to search.
-        MediaError: the query itself cannot be read.
+        DataError, MediaError: nothing to search, or the query cannot be read.
     """
     if top_k < 1:
         raise ConfigError(f"top_k must be at least 1, not {top_k}")
@@ -104,7 +103,7 @@ def rank(query: np.ndarray, vectors: np.ndarray, top_k: int) -> list[tuple[int, 
 def _query_kind(query: str | Path, wanted: QueryKind) -> Literal["text", "media"]:
     if wanted != "auto":
         return wanted
-    if isinstance(query, Path) or media_kind(query) is not None:
+    if isinstance(query, Path) or is_media_name(query):
         return "media"
     return "media" if _exists(query) else "text"
 
