@@ -51,6 +51,13 @@ def test_content_decides_not_the_name(write: Callable[[Path], None], name: str, 
     assert_state(read_all(tmp_path / name))
 
 
+@pytest.mark.parametrize("padding", range(32))
+def test_every_header_size(padding: int, tmp_path: Path) -> None:
+    """Headers grow by 8 bytes: one of these sizes begins with 0x80, as pickles do."""
+    save_file(STATE, tmp_path / "w", metadata={"note": "x" * 8 * padding})
+    assert_state(read_all(tmp_path / "w"))
+
+
 @pytest.mark.parametrize("write", WRITERS)
 def test_tensors_are_private_to_the_process(write: Callable[[Path], None], tmp_path: Path) -> None:
     write(tmp_path / "w")

@@ -29,6 +29,7 @@ _MIN_STEP_BYTES = 2 * 2**20
 _WRAPPERS = ("state_dict", "weights", "model")
 # DistributedDataParallel and torch.compile put these in front of every name.
 _NAME_PREFIXES = ("module.", "_orig_mod.")
+_MAX_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
 
 # Reads a file: everything, or (where the format allows it) only these keys.
 _Reader = Callable[[Path, Collection[str] | None], Any]
@@ -101,15 +102,16 @@ def _reader(path: Path) -> _Reader:
         raise WeightsError(
             f"{path}: is a Git LFS pointer, not the weights; run 'git lfs pull' in its repository or download the file"
         )
+    header_size = int.from_bytes(head[:8], "little")
+    # Before the pickles: the size of a header can begin with their first byte.
+    if head[8:9] == b"{" and header_size <= _MAX_SAFETENSORS_HEADER:
+        if header_size + 8 > size:
+            raise WeightsError(f"{path}: is cut short: {size} bytes, less than its own header; download it again")
+        return _read_safetensors
     if head.startswith(b"PK\x03\x04"):
         return _read_torch_zip
     if head.startswith(b"\x80"):
         return _read_torch_legacy
-    if len(head) > 8 and head[8:9] == b"{":
-        header_size = int.from_bytes(head[:8], "little")
-        if header_size + 8 > size:
-            raise WeightsError(f"{path}: is cut short: {size} bytes, less than its own header; download it again")
-        return _read_safetensors
     raise WeightsError(f"{path}: is not a checkpoint ({_describe(head)}); expected safetensors or PyTorch weights")
 
 

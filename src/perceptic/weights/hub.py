@@ -122,7 +122,7 @@ def _translate(error: Exception, file: HubFile, options: HubOptions) -> Percepti
             f"{error.filename or 'the cache'}: no permission to store {file}; choose another folder with cache_dir= "
             "or HF_HOME"
         )
-    return HubError(f"{file}: download failed: {error or type(error).__name__}; check the network and try again")
+    return HubError(f"{file}: download failed: {str(error) or type(error).__name__}; check the network and try again")
 
 
 def _translate_status(error: Any, file: HubFile, page: str) -> HubError:
