@@ -62,5 +62,5 @@ def command(
         try:
             export_world(folder, settings, jobs=jobs, on_progress=lambda count: progress.advance(task, count))
         except KeyboardInterrupt:
-            raise click.Abort("Run the same command again to go on.") from None
+            raise KeyboardInterrupt("Run the same command again to go on.") from None
     click.echo(f"{folder}: {num_images} images, {num_videos} clips, split {split}, seed {seed}")

@@ -31,7 +31,8 @@ def shape_distance(shape: str, x: Array, y: Array) -> Array:
 def polygon_distance(vertices: Array, x: Array, y: Array) -> Array:
     """Exact signed distance to a simple polygon of `vertices` (E, 2); all edges are computed at once."""
     start = vertices[:, :, None, None]
-    edge = np.roll(vertices, -1, axis=0)[:, :, None, None] - start
+    end = np.roll(vertices, -1, axis=0)[:, :, None, None]
+    edge = end - start
     start_x, start_y, edge_x, edge_y = start[:, 0], start[:, 1], edge[:, 0], edge[:, 1]
     from_x, from_y = x - start_x, y - start_y
     along = (from_x * edge_x + from_y * edge_y) / (edge_x * edge_x + edge_y * edge_y)
@@ -39,7 +40,8 @@ def polygon_distance(vertices: Array, x: Array, y: Array) -> Array:
     np.minimum(along, 1.0, out=along)
     off_x, off_y = from_x - edge_x * along, from_y - edge_y * along
     distance = np.sqrt((off_x * off_x + off_y * off_y).min(axis=0))
-    below, above = from_y >= 0, from_y < edge_y
+    # Compared as coordinates, not as differences: neighbouring edges must round alike at the corner they share.
+    below, above = y >= start_y, y < end[:, 1]
     # A ray to the right crosses the edge: upward edges count when the point lies left of them, downward ones mirrored.
     side = edge_x * from_y > edge_y * from_x
     crossings = (below & above & side) | ~(below | above | side)
