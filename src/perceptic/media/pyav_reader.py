@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ import torch
 from av.video.frame import VideoFrame
 
 from perceptic.errors import MediaError
+from perceptic.media.cores import usable_cores
 from perceptic.media.frame_table import FrameTable, plan_segments, table_from_decoding, table_from_packets
 from perceptic.media.frames import Frames, VideoInfo
 from perceptic.media.images import DEFAULT_MAX_PIXELS
@@ -42,7 +42,7 @@ class PyavReader:
         self._name = "<bytes>" if isinstance(source, bytes) else str(source)
         self._source = source if isinstance(source, bytes) else existing_file(source)
         self._max_pixels = max_pixels
-        self._num_threads = num_threads or _usable_cores()
+        self._num_threads = num_threads or min(_MAX_DECODERS, usable_cores())
         self._pool = StreamPool(self._open_stream)
         self._info: VideoInfo | None = None
         stream = self._pool.take(1)
@@ -193,8 +193,3 @@ def existing_file(path: str | Path) -> Path:
     except (OSError, ValueError) as error:  # a name that no file can have
         raise MediaError(path, f"cannot be opened: {error}") from error
     return Path(path)
-
-
-def _usable_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MAX_DECODERS, cores)

@@ -37,6 +37,10 @@ _NEAR_PACKETS = 400
 _DECODE_ERRORS = (av.error.FFmpegError, ValueError, RuntimeError, MemoryError, OSError, EOFError)
 
 
+class CodecMissingError(MediaError):
+    """A sound file whose codec this build of PyAV cannot decode; another reader may."""
+
+
 class SeekError(Exception):
     """The keyframe could not be found again by seeking (internal: the reader falls back to reading everything)."""
 
@@ -212,7 +216,7 @@ class PyavStream:
         stream = videos[0]
         context = stream.codec_context
         if context is None:
-            raise MediaError(self._name, "its video codec is not supported by this PyAV")
+            raise CodecMissingError(self._name, "its video codec is unknown to this PyAV")
         if context.width * context.height > self._max_pixels:
             size = f"{context.width} x {context.height}"
             raise MediaError(self._name, f"frames of {size} pixels are above the limit of {self._max_pixels:,} pixels")

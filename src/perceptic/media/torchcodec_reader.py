@@ -15,7 +15,10 @@ from perceptic import optional
 from perceptic.errors import MediaError, MissingDependencyError
 from perceptic.media.frames import Frames, VideoInfo
 from perceptic.media.pyav_reader import PyavReader
-from perceptic.media.pyav_stream import short_reason
+from perceptic.media.pyav_stream import CodecMissingError
+
+# torchcodec reports libav errors as RuntimeError and bad arguments as the other two.
+_FAILURES = (RuntimeError, ValueError, IndexError)
 
 
 class TorchcodecReader:
@@ -34,13 +37,16 @@ class TorchcodecReader:
         if reason is not None:
             raise MissingDependencyError(f"reader='torchcodec' cannot be used: {reason}. reader='auto' needs none.")
         self._name = "<bytes>" if isinstance(source, bytes) else str(source)
-        # torchcodec does not tell when its frames are shown, other than by decoding them.
-        with PyavReader(source) as reader:
-            self._seconds = reader.seconds
+        times = _packet_times(source)
         try:
             self._decoder: Any = _decoders().VideoDecoder(source if isinstance(source, bytes) else str(source))
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise MediaError(self._name, f"not a readable video: {short_reason(error)}") from error
+            self._seconds = times or self._even_times()
+            num_frames = len(self._decoder)
+        except _FAILURES as error:
+            raise MediaError(self._name, f"not a readable video: {_short(error)}") from error
+        if num_frames != len(self._seconds):
+            counts = f"torchcodec counts {num_frames} frames, decoding all of them gives {len(self._seconds)}"
+            raise MediaError(self._name, counts, "use reader='pyav'")
 
     @property
     def seconds(self) -> Sequence[float]:
@@ -69,10 +75,14 @@ class TorchcodecReader:
                 raise MediaError(self._name, f"has no frame {index}", f"it holds {count}, numbered from 0")
         try:
             batch = self._decoder.get_frames_at(list(indices))
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise MediaError(self._name, f"frames cannot be decoded: {short_reason(error)}") from error
+        except _FAILURES as error:
+            raise MediaError(self._name, f"frames cannot be decoded: {_short(error)}") from error
         seconds = torch.tensor([self._seconds[index] for index in indices], dtype=torch.float64)
         return Frames(batch.data, seconds, torch.tensor(list(indices), dtype=torch.int64))
+
+    def _even_times(self) -> Sequence[float]:
+        rate = float(self._decoder.metadata.average_fps or 25.0)
+        return tuple(index / rate for index in range(len(self._decoder)))
 
     def close(self) -> None:
         self._decoder = None
@@ -95,7 +105,7 @@ def load_failure() -> str | None:
     try:
         _decoders().VideoDecoder(b"not a video")
     except ImportError as error:
-        return f"torchcodec does not import: {short_reason(error)}"
+        return f"torchcodec does not import: {_short(error)}"
     except (OSError, RuntimeError, ValueError) as error:
         # With its libraries loaded, it complains about these bytes instead.
         if "libtorchcodec" in str(error):
@@ -103,5 +113,23 @@ def load_failure() -> str | None:
     return None
 
 
+def _packet_times(source: str | Path | bytes) -> Sequence[float] | None:
+    """When each frame is shown, None if PyAV lacks the codec.
+
+    torchcodec itself tells a frame's time only by decoding it. PyAV also refuses here what is not a video: playlists
+    and text files, which torchcodec would open.
+    """
+    try:
+        with PyavReader(source) as reader:
+            return reader.seconds
+    except CodecMissingError:
+        return None
+
+
 def _decoders() -> ModuleType:
     return importlib.import_module("torchcodec.decoders")
+
+
+def _short(error: BaseException) -> str:
+    """The cause at the end of a message that begins with a source file and line of torchcodec."""
+    return str(error).strip().splitlines()[0].rsplit(".cpp:", 1)[-1].partition(", ")[2][:120] or str(error)[:120]

@@ -1,7 +1,8 @@
 """Read a video: choose a reader, choose frames, decode them.
 
-Two readers stand behind the `FrameReader` protocol. PyAV is always there; torchcodec is used where it loads, see
-`open_video`.
+Two readers stand behind the `FrameReader` protocol. PyAV is always there, and faster than torchcodec on all but the
+tiniest clips (`benchmarks/video_decode.py`) with the same pixels. torchcodec, where it loads, uses the FFmpeg of the
+system, which may know codecs that PyAV's own does not.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from perceptic.errors import ConfigError, MediaError
-from perceptic.media import sampling
+from perceptic.media import sampling, torchcodec_reader
 from perceptic.media.frames import FrameReader, Frames, VideoInfo
 from perceptic.media.pyav_reader import PyavReader
-from perceptic.media.torchcodec_reader import TorchcodecReader
+from perceptic.media.pyav_stream import CodecMissingError
 
 __all__ = ["FrameReader", "Frames", "ReaderName", "VideoInfo", "open_video", "probe_video", "read_video"]
 
@@ -25,18 +26,29 @@ def open_video(source: str | Path | bytes, reader: ReaderName = "auto") -> Frame
 
     Args:
         source: a path or the bytes of a file.
-        reader: `pyav`, `torchcodec`, or `auto`.
+        reader: `pyav`, `torchcodec`, or `auto`: PyAV, and torchcodec for codecs that PyAV lacks, if it loads.
 
     Raises:
         MediaError: no such file, not a video, no video stream (audio only), no frames.
         MissingDependencyError: torchcodec was asked for by name and does not load.
         ConfigError: an unknown reader.
     """
-    if reader in ("auto", "pyav"):
+    if reader == "auto":
+        return _open_with_any(source)
+    if reader == "pyav":
         return PyavReader(source)
     if reader == "torchcodec":
-        return TorchcodecReader(source)
+        return torchcodec_reader.TorchcodecReader(source)
     raise ConfigError(f"reader must be auto, pyav or torchcodec, not {reader!r}")
+
+
+def _open_with_any(source: str | Path | bytes) -> FrameReader:
+    try:
+        return PyavReader(source)
+    except CodecMissingError:
+        if torchcodec_reader.load_failure() is None:
+            return torchcodec_reader.TorchcodecReader(source)
+        raise
 
 
 def probe_video(source: str | Path | bytes, reader: ReaderName = "auto") -> VideoInfo:
