@@ -100,9 +100,11 @@ def _read_mutants(pipe: multiprocessing.connection.Connection, folder: str) -> N
 
     from perceptic.errors import MediaError
     from perceptic.media.images import load_image
+    from perceptic.media.torchcodec_reader import load_failure
     from perceptic.media.video import read_video
 
     torch.set_num_threads(1)
+    load_failure()  # loads torchcodec, once, as the first file of an unknown codec would
     pipe.send("ready")
     while (mutant := pipe.recv()) is not None:
         path = Path(folder) / "mutant"
