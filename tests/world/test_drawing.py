@@ -17,7 +17,7 @@ from perceptic.world.font import text_bitmap, text_coverage
 from perceptic.world.paint import background_pixels, nearest_colour, texture_share
 from perceptic.world.randomness import between, chance, pick, seeded, shuffled, whole
 from perceptic.world.scene import Background
-from perceptic.world.shapes import polygon_distance, shape_distance
+from perceptic.world.shapes import Polygon, shape_distance
 from perceptic.world.vocabulary import (
     BACKGROUND_COLOURS,
     BACKGROUND_PATTERNS,
@@ -49,7 +49,7 @@ def plain_distance(polygon: list[tuple[float, float]], x: float, y: float) -> fl
 def test_polygon_distances_are_exact(polygon: list[tuple[float, float]], reverse: bool) -> None:
     axis = np.linspace(-1.3, 1.3, 41)
     vertices = np.array(polygon[::-1] if reverse else polygon)
-    distance = polygon_distance(vertices, axis[None, :], axis[:, None])
+    distance = Polygon(vertices).distance(axis[None, :], axis[:, None])
     plain = np.array([[plain_distance(polygon, float(x), float(y)) for x in axis] for y in axis])
     assert np.allclose(np.abs(distance), np.abs(plain), atol=1e-12)
     clear = np.abs(plain) > 1e-9

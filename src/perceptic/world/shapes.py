@@ -28,26 +28,43 @@ def shape_distance(shape: str, x: Array, y: Array) -> Array:
     return _DISTANCES[shape](x, y)
 
 
-def polygon_distance(vertices: Array, x: Array, y: Array) -> Array:
-    """Exact signed distance to a simple polygon of `vertices` (E, 2); all edges are computed at once."""
-    start = vertices[:, :, None, None]
-    end = np.roll(vertices, -1, axis=0)[:, :, None, None]
-    edge = end - start
-    start_x, start_y, edge_x, edge_y = start[:, 0], start[:, 1], edge[:, 0], edge[:, 1]
-    from_x, from_y = x - start_x, y - start_y
-    along = (from_x * edge_x + from_y * edge_y) / (edge_x * edge_x + edge_y * edge_y)
-    np.maximum(along, 0.0, out=along)
-    np.minimum(along, 1.0, out=along)
-    off_x, off_y = from_x - edge_x * along, from_y - edge_y * along
-    distance = np.sqrt((off_x * off_x + off_y * off_y).min(axis=0))
-    # Compared as coordinates, not as differences: neighbouring edges must round alike at the corner they share.
-    below, above = y >= start_y, y < end[:, 1]
-    # A ray to the right crosses the edge: upward edges count when the point lies left of them, downward ones mirrored.
-    side = edge_x * from_y > edge_y * from_x
-    crossings = (below & above & side) | ~(below | above | side)
-    inside = np.logical_xor.reduce(crossings, axis=0)
-    signed: Array = np.where(inside, -distance, distance)
-    return signed
+class Polygon:
+    """A simple polygon of vertices (E, 2), either way round. Its edges are prepared once: a scene asks for thousands
+    of distances."""
+
+    def __init__(self, vertices: Array | list[tuple[float, float]]) -> None:
+        start = np.array(vertices, dtype=np.float64)[:, :, None, None]
+        end = np.roll(start, -1, axis=0)
+        edge = end - start
+        self._start_x, self._start_y, self._end_y = start[:, 0], start[:, 1], end[:, 1]
+        self._edge_x, self._edge_y = edge[:, 0], edge[:, 1]
+        self._length_squared = self._edge_x * self._edge_x + self._edge_y * self._edge_y
+
+    def distance(self, x: Array, y: Array) -> Array:
+        """Exact signed distance, negative inside; all edges are computed at once."""
+        if x.shape != y.shape:
+            x, y = np.broadcast_arrays(x, y)
+        from_x, from_y = x - self._start_x, y - self._start_y
+        rise, run = from_x * self._edge_y, from_y * self._edge_x
+        along = from_x * self._edge_x
+        along += from_y * self._edge_y
+        along /= self._length_squared
+        np.maximum(along, 0.0, out=along)
+        np.minimum(along, 1.0, out=along)
+        from_x -= self._edge_x * along
+        from_y -= self._edge_y * along
+        from_x *= from_x
+        from_y *= from_y
+        from_x += from_y
+        distance: Array = np.sqrt(from_x.min(axis=0))
+        # Compared as coordinates, not as differences: neighbouring edges must round alike at the corner they share.
+        below, above = y >= self._start_y, y < self._end_y
+        # A ray to the right crosses the edge: upward edges count when the point lies left of them, downward ones
+        # mirrored.
+        side = run > rise
+        crossings = (below & above & side) | ~(below | above | side)
+        inside = np.logical_xor.reduce(crossings, axis=0)
+        return np.negative(distance, out=distance, where=inside)
 
 
 def _disc(x: Array, y: Array, centre_x: float, centre_y: float, radius: float) -> Array:
@@ -62,11 +79,6 @@ def _regular(count: int, radius: float, turn: float = 0.0) -> Array:
 def _polar(radius: float, degrees: float) -> tuple[float, float]:
     cosine, sine = cos_sin(degrees - 90.0)
     return radius * cosine, radius * sine
-
-
-def _polygon(vertices: Array | list[tuple[float, float]]) -> Callable[[Array, Array], Array]:
-    fixed = np.array(vertices, dtype=np.float64)
-    return lambda x, y: polygon_distance(fixed, x, y)
 
 
 def _circle(x: Array, y: Array) -> Array:
@@ -89,15 +101,15 @@ def _flower(x: Array, y: Array) -> Array:
 
 def _heart(x: Array, y: Array) -> Array:
     lobes = np.minimum(_disc(x, y, -0.45, -0.32, 0.5), _disc(x, y, 0.45, -0.32, 0.5))
-    return np.minimum(lobes, polygon_distance(_HEART_BODY, x, y))
+    return np.minimum(lobes, _HEART_BODY.distance(x, y))
 
 
 def _drop(x: Array, y: Array) -> Array:
-    return np.minimum(_disc(x, y, 0.0, 0.36, 0.62), polygon_distance(_DROP_TIP, x, y))
+    return np.minimum(_disc(x, y, 0.0, 0.36, 0.62), _DROP_TIP.distance(x, y))
 
 
-_HEART_BODY = np.array([(0.0, 0.95), (-0.84, 0.0), (-0.45, -0.4), (0.0, -0.3), (0.45, -0.4), (0.84, 0.0)])
-_DROP_TIP = np.array([(0.0, -1.0), (0.545, 0.07), (0.0, 0.4), (-0.545, 0.07)])
+_HEART_BODY = Polygon([(0.0, 0.95), (-0.84, 0.0), (-0.45, -0.4), (0.0, -0.3), (0.45, -0.4), (0.84, 0.0)])
+_DROP_TIP = Polygon([(0.0, -1.0), (0.545, 0.07), (0.0, 0.4), (-0.545, 0.07)])
 _STAR = [_polar(1.02 if index % 2 == 0 else 0.44, 36.0 * index) for index in range(10)]
 _CROSS = [
     (-0.32, -0.97), (0.32, -0.97), (0.32, -0.32), (0.97, -0.32), (0.97, 0.32), (0.32, 0.32),
@@ -110,19 +122,19 @@ _HOURGLASS = [(-0.75, -0.92), (0.75, -0.92), (0.14, 0.0), (0.75, 0.92), (-0.75, 
 
 _DISTANCES: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "circle": _circle,
-    "square": _polygon([(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)]),
-    "triangle": _polygon([(0.0, -0.95), (0.95, 0.75), (-0.95, 0.75)]),
-    "diamond": _polygon([(0.0, -1.05), (0.68, 0.0), (0.0, 1.05), (-0.68, 0.0)]),
-    "hexagon": _polygon(_regular(6, 1.0, 30.0)),
-    "star": _polygon(_STAR),
+    "square": Polygon([(-0.82, -0.82), (0.82, -0.82), (0.82, 0.82), (-0.82, 0.82)]).distance,
+    "triangle": Polygon([(0.0, -0.95), (0.95, 0.75), (-0.95, 0.75)]).distance,
+    "diamond": Polygon([(0.0, -1.05), (0.68, 0.0), (0.0, 1.05), (-0.68, 0.0)]).distance,
+    "hexagon": Polygon(_regular(6, 1.0, 30.0)).distance,
+    "star": Polygon(_STAR).distance,
     "heart": _heart,
-    "cross": _polygon(_CROSS),
+    "cross": Polygon(_CROSS).distance,
     "crescent": _crescent,
     "ring": _ring,
-    "arrow": _polygon(_ARROW),
+    "arrow": Polygon(_ARROW).distance,
     "drop": _drop,
     "flower": _flower,
-    "bolt": _polygon(_BOLT),
-    "house": _polygon(_HOUSE),
-    "hourglass": _polygon(_HOURGLASS),
+    "bolt": Polygon(_BOLT).distance,
+    "house": Polygon(_HOUSE).distance,
+    "hourglass": Polygon(_HOURGLASS).distance,
 }
