@@ -9,13 +9,13 @@ from perceptic import zoo
 from perceptic.configs import ClipConfig, VisionConfig, clip_config, vision_config
 from perceptic.errors import WeightsError
 from perceptic.weights.infer import describe_fit, infer_config, infer_text, infer_vision, mlp_ratio
+from perceptic.weights.loading import build_empty
 from perceptic.weights.names import StateDict
 from perceptic.weights.pretrained import CLIP, VisionTransformer
 
 
 def shapes_of(config: VisionConfig | ClipConfig) -> StateDict:
-    with torch.device("meta"):
-        model = CLIP(config) if isinstance(config, ClipConfig) else VisionTransformer(config)
+    model = build_empty(CLIP if isinstance(config, ClipConfig) else VisionTransformer, config)
     prefix = "" if isinstance(config, ClipConfig) else "visual."
     return {prefix + key: value for key, value in model.state_dict().items()}
 

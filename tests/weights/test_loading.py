@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +187,13 @@ def test_device(make_clip: MakeClip, clip_config: ClipConfig, tmp_path: Path) ->
     path = save(make_clip(), "original", tmp_path / "w.pt")
     loaded = CLIP.from_pretrained(path, config=clip_config, device="meta")
     assert {parameter.device.type for parameter in loaded.parameters()} == {"meta"}
+
+
+def test_loading_does_not_import_the_compiler(make_tower: MakeTower, core_config: VisionConfig, tmp_path: Path) -> None:
+    make_tower(core_config).save_pretrained(tmp_path / "model")
+    program = (
+        "import sys, perceptic; perceptic.VisionTransformer.from_pretrained(sys.argv[1]);"
+        "print([name for name in ('sympy', 'torch._dynamo', 'torch._inductor') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "model")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -100,8 +100,12 @@ def _add_leading_ones(ndim: int) -> Change:
 def _fuse(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """Query rows, then key and value rows (spec 3.4: rows 0..W and W..3W)."""
     query, key_value = tensors
-    if key_value.shape[0] != 2 * query.shape[0]:
+    if query.ndim == 0 or key_value.shape != (2 * query.shape[0], *query.shape[1:]):
         raise ValueError("the key-value rows must be twice the query rows")
+    if query.is_meta:
+        # The first `cat` on the meta device would make PyTorch import its compiler, which takes 2 s.
+        dtype = torch.promote_types(query.dtype, key_value.dtype)
+        return (query.new_empty((3 * query.shape[0], *query.shape[1:]), dtype=dtype),)
     return (torch.cat([query, key_value]),)
 
 

@@ -6,12 +6,14 @@ the file's own memory becomes the parameters. A model that is returned has all i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from perceptic.errors import WeightsError
 from perceptic.weights.checkpoint import Checkpoint
@@ -19,6 +21,8 @@ from perceptic.weights.dtypes import FLOAT_TYPES, dtype_name
 from perceptic.weights.formats import PREFIXES, Format, Tower, detect, towers_in
 from perceptic.weights.infer import describe_fit
 from perceptic.weights.names import StateDict, name_some
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
 
 # Parts of a vision tower that another tower of the same family lacks: Core weights feed a Lang-like shape (spec 3.4).
 _OPTIONAL_PARTS = ("ln_post.", "attn_pool.", "proj")
@@ -55,6 +59,25 @@ class OpenedWeights:
         names = [name for key in keys for name in self.form.their_names(key, their_keys)]
         stored = self.checkpoint.read(names) if dtype is None else self.checkpoint.cast(names, dtype)
         return self.form.to_perceptic(stored, their_keys)
+
+
+class _SkipRandom(TorchFunctionMode):
+    """Leaves tensors on the meta device without random values.
+
+    They have no values anyway, and the first `normal_` there makes PyTorch import its compiler: 2 s of every start.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (nn.init.normal_, Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def build_empty(model_class: Callable[[Any], ModelT], config: Any) -> ModelT:
+    """A model on the meta device: names and shapes, no memory. Raises ConfigError if the configuration cannot work."""
+    with torch.device("meta"), _SkipRandom():
+        return model_class(config)
 
 
 def identify(checkpoint: Checkpoint) -> OpenedWeights:

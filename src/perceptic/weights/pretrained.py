@@ -33,7 +33,7 @@ from perceptic.weights.folder import AnyConfig, write_folder
 from perceptic.weights.formats import Tower
 from perceptic.weights.hub import HubOptions
 from perceptic.weights.infer import infer_config
-from perceptic.weights.loading import OpenedWeights, fill, identify
+from perceptic.weights.loading import OpenedWeights, build_empty, fill, identify
 from perceptic.weights.sources import ModelFiles, find_files
 from perceptic.zoo import ModelCard, locate
 
@@ -251,8 +251,7 @@ def load_open_weights(
 ) -> PretrainedT:
     """`from_pretrained` for weights that are already opened. Raises WeightsError and ConfigError as it does."""
     chosen = _pick_config(model_class._config_class, config, files, weights)
-    with torch.device("meta"):
-        model = model_class(chosen)
+    model = build_empty(model_class, chosen)
     fill(model, weights, model_class._tower, dtype)
     model._describe(files)
     return model.eval() if device is None else model.to(device).eval()
