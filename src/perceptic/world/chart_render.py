@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceptic.world.charts import Chart
-from perceptic.world.font import text_coverage
+from perceptic.world.font import draw_ink, text_coverage
 from perceptic.world.randomness import cos_sin
 from perceptic.world.vocabulary import COLOURS
 
@@ -30,17 +30,6 @@ def draw_chart(canvas: Array, chart: Chart) -> None:
         draw_ink(canvas, text_coverage(chart.title, height), 0.5, 0.17, _INK)
         top = 0.27
     {"bar": _draw_bars, "line": _draw_line, "pie": _draw_pie}[chart.kind](canvas, chart, top)
-
-
-def draw_ink(canvas: Array, coverage: Array, x: float, y: float, ink: Array) -> None:
-    """Blend `ink` through a coverage bitmap centred on (x, y) in unit coordinates; cut at the frame."""
-    size = canvas.shape[0]
-    height, width = coverage.shape
-    top, left = int(y * size - 0.5 * height + 0.5), int(x * size - 0.5 * width + 0.5)
-    first_row, first_column = max(0, -top), max(0, -left)
-    patch = canvas[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
-    share = coverage[first_row : first_row + patch.shape[0], first_column : first_column + patch.shape[1], None]
-    patch += share * (ink - patch)
 
 
 def _draw_bars(canvas: Array, chart: Chart, top: float) -> None:

@@ -98,6 +98,22 @@ def text_coverage(text: str, height: int, small: bool = False) -> NDArray[np.flo
     return coverage
 
 
+def draw_ink(
+    canvas: NDArray[np.float64], coverage: NDArray[np.float64], x: float, y: float, ink: NDArray[np.float64]
+) -> None:
+    """Blend `ink` into an (H, H, 3) canvas through a coverage bitmap centred on (x, y) in unit coordinates.
+
+    The bitmap lies on whole pixels, so that strokes stay crisp, and is cut at the frame.
+    """
+    size = canvas.shape[0]
+    height, width = coverage.shape
+    top, left = int(y * size - 0.5 * height + 0.5), int(x * size - 0.5 * width + 0.5)
+    first_row, first_column = max(0, -top), max(0, -left)
+    patch = canvas[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
+    share = coverage[first_row : first_row + patch.shape[0], first_column : first_column + patch.shape[1], None]
+    patch += share * (ink - patch)
+
+
 def _read_edges(table: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     cells = table.shape[0] - 1
     position = np.arange(count + 1) * cells / count

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from perceptic.errors import ConfigError
 from perceptic.world.chart_render import draw_chart
-from perceptic.world.font import GLYPH_HEIGHT, text_coverage
+from perceptic.world.font import GLYPH_HEIGHT, draw_ink, text_coverage
 from perceptic.world.paint import (
     background_mean,
     background_pixels,
@@ -224,7 +224,8 @@ def _draw_object_text(canvas: Array, item: SceneObject, ink: Array) -> None:
     height = min(0.95 * item.radius * size, room * GLYPH_HEIGHT / columns)
     cosine, sine = cos_sin(item.rotation)
     anchor = _TEXT_ANCHOR.get(item.shape, 0.0) * item.radius
-    _draw_text(canvas, item.text, item.x - anchor * sine, item.y + anchor * cosine, max(7, int(height + 0.5)), ink)
+    coverage = text_coverage(item.text, max(GLYPH_HEIGHT, int(height + 0.5)))
+    draw_ink(canvas, coverage, item.x - anchor * sine, item.y + anchor * cosine, ink)
 
 
 def _draw_sign(canvas: Array, sign: Sign) -> None:
@@ -234,18 +235,7 @@ def _draw_sign(canvas: Array, sign: Sign) -> None:
     top = 0 if sign.place == "top" else size - panel
     canvas[top : top + panel] = paper
     middle = (top + 0.5 * panel) / size
-    _draw_text(canvas, sign.text, 0.5, middle, max(7, int(_SIGN_TEXT * size + 0.5)), ink)
-
-
-def _draw_text(canvas: Array, text: str, x: float, y: float, height: int, ink: Array) -> None:
-    """Text centred on (x, y) in unit coordinates, on whole pixels so that strokes stay crisp; cut at the frame."""
-    size = canvas.shape[0]
-    coverage = text_coverage(text, height)
-    top, left = int(y * size - 0.5 * height + 0.5), int(x * size - 0.5 * coverage.shape[1] + 0.5)
-    first_row, first_column = max(0, -top), max(0, -left)
-    patch = canvas[max(0, top) : top + height, max(0, left) : left + coverage.shape[1]]
-    ink_share = coverage[first_row : first_row + patch.shape[0], first_column : first_column + patch.shape[1], None]
-    patch += ink_share * (ink - patch)
+    draw_ink(canvas, text_coverage(sign.text, max(GLYPH_HEIGHT, int(_SIGN_TEXT * size + 0.5))), 0.5, middle, ink)
 
 
 def _to_bytes(canvas: Array) -> NDArray[np.uint8]:
