@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default=Path("perceptic-demo.html"),
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-out"),
     show_default=True,
-    help="The HTML page to write.",
+    help="Folder for the page, index.html, and the synthetic collection.",
 )
 @click.option(
     "--folder",
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed, another synthetic collection.")
 @model_options
 @json_option
-def command(output: Path, labels: str | None, as_json: bool, **options: Any) -> None:
+def command(out: Path, labels: str | None, as_json: bool, **options: Any) -> None:
     """Embed a collection, search it, label it, look inside, and write one self-contained HTML page.
 
     Runs offline with the bundled small model, which knows only its synthetic world.
@@ -41,7 +40,7 @@ def command(output: Path, labels: str | None, as_json: bool, **options: Any) -> 
 
     chosen = [label.strip() for label in (labels or "").split(",") if label.strip()]
     with progress_bar("Embedding") as on_progress:
-        summary = demo(output, labels=chosen, on_progress=on_progress, **options)
+        summary = demo(out, labels=chosen, on_progress=on_progress, **options)
     if as_json:
         print_json(summary)
     else:

@@ -56,7 +56,7 @@ class Encoder:
     @property
     def logit_scale(self) -> float:
         """What cosine similarities are multiplied with before the softmax over texts."""
-        return float(self._require_text("zero-shot labels").logit_scale.detach().float().exp())
+        return float(self.require_text("zero-shot labels").logit_scale.detach().float().exp())
 
     @torch.no_grad()
     def encode_pixels(self, pixels: Tensor, batch_size: int = 32) -> Tensor:
@@ -76,7 +76,7 @@ class Encoder:
             ConfigError: the model has no text tower.
             TextError: it came without a vocabulary.
         """
-        clip = self._require_text("text queries and labels")
+        clip = self.require_text("text queries and labels")
         # A query is a person's text: "<end_of_text>" inside it is those letters, not a control token.
         ids = self.tokenizer(list(texts), clip.context_length, allow_special=False)
         parts = [clip.encode_text(batch.to(self.device)).float().cpu() for batch in ids.split(batch_size)]
@@ -98,7 +98,7 @@ class Encoder:
 
     @property
     def tokenizer(self) -> ClipTokenizer:
-        self._require_text("tokenising")
+        self.require_text("tokenising")
         assert self._tokenizer is not None
         return self._tokenizer
 
@@ -116,6 +116,15 @@ class Encoder:
             digest.update(flat[::step].float().cpu().numpy().tobytes())
         return digest.hexdigest()[:32]
 
+    def require_text(self, purpose: str) -> CLIP:
+        """The whole model. Raises ConfigError, naming the purpose, if there is only a vision tower."""
+        if self.clip is None:
+            raise ConfigError(
+                f"{self.name} is a vision tower without a text tower: {purpose} need a PE-Core model, "
+                "for example PE-Core-B16-224"
+            )
+        return self.clip
+
     def _encode_batch(self, pixels: Tensor) -> Tensor:
         features = self.tower(pixels.to(self.device, self.dtype))
         if self.tower.config.pool_type == "none":
@@ -123,14 +132,6 @@ class Encoder:
             features = features[:, prefix:].mean(dim=1)
         embeddings: Tensor = features.float().cpu()
         return embeddings
-
-    def _require_text(self, purpose: str) -> CLIP:
-        if self.clip is None:
-            raise ConfigError(
-                f"{self.name} is a vision tower without a text tower: {purpose} need a PE-Core model, "
-                "for example PE-Core-B16-224"
-            )
-        return self.clip
 
 
 def load_encoder(
@@ -167,7 +168,10 @@ def load_encoder(
         bundle = load_bundle(model, kind=None if needs_text else "vision", dtype=DTYPES[dtype])
     if method is not None:
         bundle = replace(bundle, preprocessing=bundle.preprocessing.replace(method=method))
-    return Encoder(bundle, place, DTYPES[dtype])
+    encoder = Encoder(bundle, place, DTYPES[dtype])
+    if needs_text:
+        encoder.require_text("text queries and labels")
+    return encoder
 
 
 def resolve_device(device: str) -> torch.device:

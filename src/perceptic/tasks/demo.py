@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ class DemoSummary:
 
 
 def demo(
-    output: str | Path = "perceptic-demo.html",
+    out: str | Path = "demo-out",
     *,
     folder: str | Path | None = None,
     queries: Sequence[str] = (),
@@ -65,10 +65,10 @@ def demo(
     dtype: DTypeName = "float32",
     on_progress: OnProgress = ignore_progress,
 ) -> DemoSummary:
-    """Embed, search and label a collection, and write one self-contained HTML page about it.
+    """Embed, search and label a collection, and write one self-contained HTML page about it: `out`/index.html.
 
     Args:
-        output: the page.
+        out: a folder; the synthetic collection stays in `out`/collection, to try other commands on.
         folder: your images and videos; None makes a small synthetic collection, whose truth is known.
         queries: texts to search for in `folder`; `labels`: labels for it. Without them: a few everyday ones.
         seed: another seed makes another collection.
@@ -78,20 +78,19 @@ def demo(
         DataError: the folder holds no image or video.
         OutputError: the page cannot be written.
     """
+    if folder is None and (queries or labels):
+        raise ConfigError("queries and labels are for your own folder: give one with --folder")
     started = time.perf_counter()
     encoder = load_encoder(model, needs_text=True, device=device, dtype=dtype)
     if folder is not None:
         items = embed([folder], model=encoder, on_progress=on_progress)
         content = _own_content(encoder, items, queries or OWN_QUERIES, labels or OWN_LABELS, started)
-        write_text(output, render_page(content))
     else:
-        if queries or labels:
-            raise ConfigError("queries and labels are for your own folder: give one with --folder")
-        with tempfile.TemporaryDirectory(prefix="perceptic-demo-") as made:
-            collection = make_collection(Path(made), seed)
-            content = _world_content(encoder, collection, on_progress, started)
-            write_text(output, render_page(content))
-    return _summary(output, content)
+        collection = make_collection(Path(out) / "collection", seed)
+        content = _world_content(encoder, collection, on_progress, started)
+    page = Path(out) / "index.html"
+    write_text(page, render_page(content))
+    return _summary(page, content)
 
 
 def _world_content(
@@ -116,7 +115,7 @@ def _world_content(
         answers=answers,
         labelled=_spread(labelled, _SHOWN_LABELLED),
         shares=[_share(labelled, attribute) for attribute in ATTRIBUTES],
-        insides=_look_inside(encoder, [answer.ranked[0] for answer in answers], [q.text for q in questions()]),
+        insides=_look_inside(encoder, answers),
         seconds_embedding=seconds_embedding,
         seconds=time.perf_counter() - started,
     )
@@ -147,7 +146,7 @@ def _own_content(
         answers=answers,
         labelled=labelled,
         shares=[],
-        insides=_look_inside(encoder, [a.ranked[0] for a in answers if a.ranked], [a.text for a in answers]),
+        insides=_look_inside(encoder, answers),
         seconds_embedding=seconds_embedding,
         seconds=time.perf_counter() - started,
     )
@@ -221,9 +220,14 @@ def _spread(labelled: list[LabelledItem], number: int) -> list[LabelledItem]:
     return [labelled[index] for index in chosen]
 
 
-def _look_inside(encoder: Encoder, items: Sequence[RankedItem], texts: Sequence[str]) -> list[LookInside]:
-    pictures = [(item, text) for item, text in zip(items, texts, strict=True) if item.kind == "image"]
-    return [_draw_inside(encoder, item, text) for item, text in pictures[:_SHOWN_INSIDE]]
+def _look_inside(encoder: Encoder, answers: Sequence[SearchAnswer]) -> list[LookInside]:
+    """The best picture of each query, no picture twice."""
+    chosen: dict[Path, tuple[RankedItem, str]] = {}
+    for answer in answers:
+        pictures = (item for item in answer.ranked if item.kind == "image" and item.path not in chosen)
+        for best in islice(pictures, 1):
+            chosen[best.path] = (best, answer.text)
+    return [_draw_inside(encoder, item, text) for item, text in islice(chosen.values(), _SHOWN_INSIDE)]
 
 
 def _draw_inside(encoder: Encoder, item: RankedItem, text: str) -> LookInside:
@@ -234,10 +238,10 @@ def _draw_inside(encoder: Encoder, item: RankedItem, text: str) -> LookInside:
     return LookInside(picture, components, to_point, to_text, item.caption, text)
 
 
-def _summary(output: str | Path, content: DemoContent) -> DemoSummary:
+def _summary(page: Path, content: DemoContent) -> DemoSummary:
     shares = {share.attribute: share for share in content.shares}
     return DemoSummary(
-        page=str(output),
+        page=str(page),
         model=content.model,
         files=content.num_files,
         failed=len(content.failures),
