@@ -76,8 +76,8 @@ def test_classify_from_a_file_with_templates(shapes: Path, tmp_path: Path, capsy
     assert run([*arguments, "--template", "a {}", "--template", "an image of a {}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(shapes / "blue-square.png")
-    assert lines[1].endswith("%  square")
-    assert len(lines) == 4
+    assert {line.split()[1] for line in lines[1:]} == {"circle", "square", "star"}
+    assert sum(float(line.split("%")[0]) for line in lines[1:]) == pytest.approx(100, abs=0.05)
 
 
 def test_classify_mistakes(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,9 @@ def test_similar_by_text_and_by_picture(shapes: Path, tmp_path: Path, capsys: py
 def test_show(shapes: Path, tmp_path: Path, extra: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out.png"
     assert run(["show", str(shapes / "yellow-star.png"), "-o", str(output), *extra, "--json"]) == 0
-    assert (read_json(capsys)["rows"], Image.open(output).size) == (8, (2 * 384 + 12, 384))
+    assert read_json(capsys)["rows"] == 8
+    with Image.open(output) as drawing:
+        assert drawing.size == (2 * 384 + 12, 384)
 
 
 def test_show_mistakes(shapes: Path, capsys: pytest.CaptureFixture[str]) -> None:

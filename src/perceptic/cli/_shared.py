@@ -82,8 +82,13 @@ def read_paths(paths: tuple[str, ...]) -> list[str]:
 
 def print_json(value: object) -> None:
     """One JSON object on standard output; dataclasses become objects."""
-    content = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_as_object))
+
+
+def _as_object(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def print_failures(failures: dict[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,7 @@ def command(
             read_paths(paths), chosen, templates=templates or DEFAULT_TEMPLATES, on_progress=on_progress, **options
         )
     if as_json:
-        print_json({"model": options["model"], "results": [asdict(result) for result in results]})
+        print_json({"model": options["model"], "results": results})
     else:
         for result in results:
             _print_result(result)
