@@ -66,7 +66,7 @@ def _header(content: DemoContent) -> str:
         for share in content.shares
     ]
     return (
-        f"<header><h1>What {escape(content.model)} sees</h1>{_introduction(content)}"
+        f"<header><h1>What {escape(Path(content.model).name)} sees</h1>{_introduction(content)}"
         f'<ul class="tiles">{_each(tiles, lambda tile: f"<li><b>{tile[0]}</b>{escape(tile[1])}</li>")}</ul>'
         f"{_failures(content)}</header>"
     )
@@ -122,7 +122,7 @@ def _search(answer: SearchAnswer) -> str:
     if answer.num_answers is not None and answer.num_right is not None:
         kind = "right" if answer.num_right * 2 >= answer.num_answers else "wrong"
         found = (
-            f'<span class="badge {kind}">{answer.num_right} of {answer.num_answers} answers in the first '
+            f'<span class="badge {kind}">{answer.num_right} of {answer.num_answers} answers among the first '
             f"{answer.num_answers} of {answer.num_candidates}</span>"
         )
     tries = f' <span class="soft">tries: {escape(answer.tries)}</span>' if answer.tries else ""
@@ -141,8 +141,9 @@ def _ranked(place: int, item: RankedItem) -> str:
         None: "",
     }
     similarity = item.similarity or 0.0
+    tag = f"{place} ▶" if item.kind == "video" else str(place)
     return (
-        f'<figure><div class="picture {frame}">{_media(item)}<span class="tag">{place}</span></div>'
+        f'<figure><div class="picture {frame}">{_media(item)}<span class="tag">{tag}</span></div>'
         f'<div class="bar" aria-hidden="true"><i style="width:{max(0.0, similarity):.0%}"></i></div>'
         f'<figcaption>{words[item.right]}<span class="soft">{similarity:.2f}</span>'
         f'<div class="clamp" title="{escape(item.caption)}">{escape(item.caption)}</div></figcaption></figure>'
