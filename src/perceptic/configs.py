@@ -16,11 +16,13 @@ from perceptic.errors import ConfigError
 PoolType = Literal["attn", "tok", "avg", "none"]
 ResizeMode = Literal["squash", "center_crop"]
 
-ConfigT = TypeVar("ConfigT", bound="_Config")
+ConfigT = TypeVar("ConfigT", bound="Config")
 
 
 @dataclass(frozen=True)
-class _Config:
+class Config:
+    """What every configuration can do: strict reading from a mapping, writing to one, changed copies."""
+
     @classmethod
     def from_dict(cls: type[ConfigT], fields: dict[str, Any]) -> ConfigT:
         """Build from a mapping; an unknown key is an error that names the nearest known one.
@@ -53,7 +55,7 @@ class _Config:
 
 
 @dataclass(frozen=True)
-class VisionConfig(_Config):
+class VisionConfig(Config):
     """One vision tower. `output_dim=None` means no projection, `ls_init_value=None` no LayerScale."""
 
     patch_size: int
@@ -116,7 +118,7 @@ class VisionConfig(_Config):
 
 
 @dataclass(frozen=True)
-class TextConfig(_Config):
+class TextConfig(Config):
     """One text tower: causal, pooled at the end-of-text token (the largest id)."""
 
     context_length: int
@@ -139,7 +141,7 @@ class TextConfig(_Config):
 
 
 @dataclass(frozen=True)
-class ClipConfig(_Config):
+class ClipConfig(Config):
     """A vision tower and a text tower that share one embedding space."""
 
     vision: VisionConfig
@@ -159,7 +161,7 @@ class ClipConfig(_Config):
 
 
 @dataclass(frozen=True)
-class Preprocessing(_Config):
+class Preprocessing(Config):
     """How pixels enter a vision tower (spec 4). `exact` is Pillow's filter, `fast` the antialiased tensor resize."""
 
     image_size: int
@@ -238,18 +240,19 @@ TEXT_CONFIGS: dict[str, TextConfig] = {
 
 def vision_config(name: str) -> VisionConfig:
     """The vision tower of a zoo name. Raises ConfigError naming the nearest known name."""
-    return _named(VISION_CONFIGS, name, "vision tower")
+    return named_entry(VISION_CONFIGS, name, "vision tower")
 
 
 def clip_config(name: str) -> ClipConfig:
     """The CLIP model of a zoo name (PE-Core only). Raises ConfigError naming the nearest known name."""
-    return ClipConfig(vision=vision_config(name), text=_named(TEXT_CONFIGS, name, "CLIP model"))
+    return ClipConfig(vision=vision_config(name), text=named_entry(TEXT_CONFIGS, name, "CLIP model"))
 
 
 NamedT = TypeVar("NamedT")
 
 
-def _named(table: dict[str, NamedT], name: str, what: str) -> NamedT:
+def named_entry(table: dict[str, NamedT], name: str, what: str) -> NamedT:
+    """Look a name up. Raises ConfigError naming the nearest known name; `what` says what was looked for."""
     if name in table:
         return table[name]
     near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.5)

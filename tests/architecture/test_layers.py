@@ -17,6 +17,7 @@ LAYERS: list[set[str]] = [
     {"optional"},
     {"files"},
     {"configs"},
+    {"configs_plm"},
     {"zoo"},
     {"text", "media"},
     {"models"},
@@ -39,8 +40,9 @@ LAYERS: list[set[str]] = [
 ONLY: dict[str, set[str]] = {
     "errors": set(),
     "configs": {"errors"},
+    "configs_plm": {"errors", "configs"},
     "zoo": {"errors", "configs"},
-    "models": {"errors", "configs"},
+    "models": {"errors", "configs", "configs_plm"},
 }
 MODULES = sorted(ROOT.rglob("*.py"))
 

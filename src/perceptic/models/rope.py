@@ -18,7 +18,7 @@ ROPE_BASE = 10000.0
 
 @dataclass(frozen=True)
 class RopeTable:
-    """Cosine and sine of every token's angles, fp32 whatever the model's dtype. Both (L, P)."""
+    """Cosine and sine of every token's angles, fp32 whatever the model's dtype. Both (L, P), or (B, L, P)."""
 
     cos_LP: Tensor
     sin_LP: Tensor
@@ -53,7 +53,7 @@ def rope_table(rows: int, columns: int, head_dim: int, num_prefix_tokens: int, d
 def apply_rope(x_BLHK: Tensor, table: RopeTable) -> Tensor:
     """Rotate neighbouring channel pairs (2j, 2j+1) by angle j. Computed in fp32, returned in the input's dtype."""
     pairs = x_BLHK.float().unflatten(-1, (-1, 2))
-    cos, sin = table.cos_LP[:, None, :], table.sin_LP[:, None, :]
+    cos, sin = table.cos_LP.unsqueeze(-2), table.sin_LP.unsqueeze(-2)
     if torch.compiler.is_compiling():
         # Compilers have no complex numbers; they fuse the real form into one pass.
         even, odd = pairs.unbind(-1)

@@ -7,7 +7,7 @@ changes too. `{i}` stands for the number of a block. Rows are pure data; `transl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -66,7 +66,7 @@ def translate(state: Mapping[str, Tensor], pairs: Iterable[Pair], format_name: s
             cannot change. The first such keys are named.
     """
     rows = {name: row for row in pairs for name in row.theirs}
-    templates = {key: _template(key) for key in state}
+    templates = {key: _template(key, rows) for key in state}
     unknown = [key for key, template in templates.items() if template.text not in rows]
     if unknown:
         raise WeightsError(f"keys that are not part of the {format_name} format: {name_some(unknown)}")
@@ -82,13 +82,14 @@ def translate(state: Mapping[str, Tensor], pairs: Iterable[Pair], format_name: s
 def count_known(keys: Iterable[str], pairs: Iterable[Pair]) -> int:
     """How many of `keys` are right-hand names."""
     known = {name for row in pairs for name in row.theirs}
-    return sum(_template(key).text in known for key in keys)
+    return sum(_template(key, known).text in known for key in keys)
 
 
 def their_names(key: str, pairs: Iterable[Pair]) -> tuple[str, ...]:
     """The right-hand names behind a left-hand one; the name itself where no row knows it."""
-    template = _template(key)
-    for row in pairs:
+    rows = list(pairs)
+    template = _template(key, {name for row in rows for name in row.ours})
+    for row in rows:
         if template.text in row.ours:
             return tuple(template.fill(name) for name in row.theirs)
     return (key,)
@@ -110,9 +111,10 @@ class _Template:
         return template.replace("{i}", self.number)
 
 
-def _template(key: str) -> _Template:
+def _template(key: str, known: Container[str]) -> _Template:
+    """A key with its block number taken out, unless a row spells the number out (`projector.0`)."""
     found = _NUMBER.search(key)
-    if found is None:
+    if found is None or key in known:
         return _Template(key, "")
     return _Template(key[: found.start()] + ".{i}." + key[found.end() :], found.group(1))
 

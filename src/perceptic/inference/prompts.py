@@ -1,0 +1,120 @@
+"""What a model is asked: token ids, and the chunks that fill their image tokens.
+
+A prompt knows what each of its positions holds (a token, or part of a certain picture), so that work done for an
+earlier prompt with the same beginning can be used again.
+
+Shapes: C chunks, T tokens per chunk, D decoder width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from perceptic.errors import ConfigError
+from perceptic.models.perception_lm import PerceptionLM
+
+Cell = int | bytes  # what one position holds: a token id, or the digest of the chunk it is a part of
+
+_CHUNKS_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Build one with `make_prompt`.
+
+    Attributes:
+        token_ids: of the whole prompt, image tokens included.
+        pixels: chunks (C, 3, S, S) in order; None for text alone.
+        features: their tokens (C, T, D), where they have been computed already.
+        cells: what each position holds.
+    """
+
+    token_ids: tuple[int, ...]
+    pixels: Tensor | None
+    features: Tensor | None
+    cells: tuple[Cell, ...]
+    tokens_per_chunk: int
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def num_image_tokens(self, end: int) -> int:
+        """Image tokens among the first `end` positions."""
+        return sum(isinstance(cell, bytes) for cell in self.cells[:end])
+
+
+@dataclass(frozen=True)
+class EncodedMedia:
+    """Chunks with the decoder tokens the vision tower made of them: encode once, ask often."""
+
+    pixels: Tensor
+    features: Tensor
+
+
+def encode_media(model: PerceptionLM, pixels: Tensor, chunks_at_once: int = _CHUNKS_AT_ONCE) -> EncodedMedia:
+    """Run the vision tower over chunks (C, 3, S, S), a few at a time so that memory stays flat."""
+    with torch.inference_mode():
+        parts = [model.encode_chunks(part) for part in pixels.split(chunks_at_once)]
+    return EncodedMedia(pixels, torch.cat(parts))
+
+
+def make_prompt(model: PerceptionLM, token_ids: Sequence[int], media: Tensor | EncodedMedia | None = None) -> Prompt:
+    """A prompt out of ids (`text.templates.encode_fragments`) and its chunks.
+
+    Args:
+        media: chunks (C, 3, S, S) that are encoded when needed, or already encoded ones. None: text alone.
+
+    Raises:
+        ConfigError: no tokens, more than the model has positions for, or another number of image tokens than the
+            chunks fill.
+    """
+    pixels = media.pixels if isinstance(media, EncodedMedia) else media
+    tokens_per_chunk, image_token = model.tokens_per_chunk, model.config.image_token_id
+    num_chunks = 0 if pixels is None else len(pixels)
+    num_positions = sum(token == image_token for token in token_ids)
+    if num_positions != num_chunks * tokens_per_chunk:
+        raise ConfigError(
+            f"the prompt has {num_positions} image tokens but its {num_chunks} chunks fill "
+            f"{num_chunks * tokens_per_chunk} ({tokens_per_chunk} each)"
+        )
+    limit = model.config.decoder.max_seqlen
+    if not 0 < len(token_ids) < limit:
+        raise ConfigError(
+            f"the prompt has {len(token_ids)} tokens; the model has positions for 1 to {limit - 1} before the answer: "
+            "use fewer tiles or frames"
+        )
+    keys = [] if pixels is None else [_digest(chunk) for chunk in pixels]
+    cells: list[Cell] = []
+    seen = 0
+    for token in token_ids:
+        if token == image_token:
+            cells.append(keys[seen // tokens_per_chunk])
+            seen += 1
+        else:
+            cells.append(int(token))
+    features = media.features if isinstance(media, EncodedMedia) else None
+    return Prompt(tuple(map(int, token_ids)), pixels, features, tuple(cells), tokens_per_chunk)
+
+
+def prompt_rows(model: PerceptionLM, prompt: Prompt, start: int) -> Tensor:
+    """Embedding rows (1, L - start, D) of the positions from `start` on; only the chunks they need are encoded."""
+    ids = torch.tensor([prompt.token_ids[start:]], device=model.decoder.tok_embeddings.weight.device)
+    num_before = prompt.num_image_tokens(start)
+    first_chunk, inside = divmod(num_before, prompt.tokens_per_chunk)
+    if prompt.pixels is None or first_chunk >= len(prompt.pixels):
+        return model.embed(ids)
+    if prompt.features is not None:
+        features = prompt.features[first_chunk:]
+    else:
+        features = encode_media(model, prompt.pixels[first_chunk:]).features
+    return model.embed(ids, features.flatten(0, 1)[inside:][None])
+
+
+def _digest(chunk: Tensor) -> bytes:
+    content = chunk.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return hashlib.blake2b(content.data, digest_size=16).digest()
