@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from perceptic.tasks.show import show
     from perceptic.tasks.similar import similar
     from perceptic.text.clip_tokenizer import ClipTokenizer
+    from perceptic.weights.plm_pretrained import PerceptionLM
     from perceptic.weights.pretrained import CLIP, TextTransformer, VisionTransformer
 
 _HOMES = {
@@ -54,6 +55,7 @@ _HOMES = {
     "MissingDependencyError": "errors",
     "OutputError": "errors",
     "PercepticError": "errors",
+    "PerceptionLM": "weights.plm_pretrained",
     "Preprocessing": "configs",
     "TextConfig": "configs",
     "TextError": "errors",
@@ -86,6 +88,7 @@ __all__ = [
     "MissingDependencyError",
     "OutputError",
     "PercepticError",
+    "PerceptionLM",
     "Preprocessing",
     "TextConfig",
     "TextError",
