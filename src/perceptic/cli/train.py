@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def _train(recipe: Recipe, out: Path, cache: Path, fresh: bool, workers: int, as
     for warning in result.warnings:
         click.echo(f"Warning: {warning}", err=True)
     if as_json:
-        print_json(result)
+        print_json({**asdict(result), "model_folder": result.model_folder and str(result.model_folder)})
     elif result.model_folder is not None:
         click.echo(f"{result.model_folder}: finished after {recipe.num_steps} steps; metrics in {out}/metrics.jsonl")
     if result.model_folder is None:

@@ -53,14 +53,14 @@ def augment(
     # Rec. 601 luma, as torchvision and Pillow mix colours for saturation.
     grey = (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=2, keepdim=True)
     x = torch.lerp(grey.expand_as(x), x, _factors(augmentation.saturation, len(x), rng))
-    return x.clamp_(0.0, 255.0).div_(127.5).sub_(1.0)
+    return _to_unit_range(x.clamp_(0.0, 255.0))
 
 
 def plain(pixels_BFCHW: NDArray[np.uint8], image_size: int) -> Tensor:
     """As `augment` without any variation: an antialiased squash alone."""
     batch, frames = pixels_BFCHW.shape[:2]
     x = _resize(torch.from_numpy(np.array(pixels_BFCHW)).flatten(0, 1), image_size)
-    return x.unflatten(0, (batch, frames)).div_(127.5).sub_(1.0)
+    return _to_unit_range(x.reshape(batch, frames, *x.shape[1:]))
 
 
 def _crop(clip: NDArray[np.uint8], image_size: int, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
@@ -68,7 +68,8 @@ def _crop(clip: NDArray[np.uint8], image_size: int, augmentation: Augmentation, 
     top, left, rows, columns = 0, 0, height, width
     if rng.random() < augmentation.crop_share:
         area = rng.uniform(*augmentation.crop_scale) * height * width
-        ratio = math.exp(rng.uniform(*(math.log(bound) for bound in augmentation.crop_ratio)))
+        narrowest, widest = augmentation.crop_ratio
+        ratio = math.exp(rng.uniform(math.log(narrowest), math.log(widest)))
         rows = min(height, max(1, round(math.sqrt(area / ratio))))
         columns = min(width, max(1, round(math.sqrt(area * ratio))))
         top = int(rng.integers(height - rows + 1))
@@ -82,6 +83,10 @@ def _resize(pixels_FCHW: Tensor, image_size: int) -> Tensor:
     if x.shape[-2:] == (image_size, image_size):
         return x
     return F.interpolate(x, size=(image_size, image_size), mode="bilinear", antialias=True)
+
+
+def _to_unit_range(levels: Tensor) -> Tensor:
+    return levels.div_(127.5).sub_(1.0)
 
 
 def _factors(half_width: float, count: int, rng: np.random.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pools to batches: choose samples, choose one caption each, augment, tokenise. Every batch is a function of its step."""
+"""Pools to batches: choose samples and captions, augment, tokenise. Every batch is a function of its step."""
 
 from __future__ import annotations
 

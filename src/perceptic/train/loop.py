@@ -116,7 +116,7 @@ class Trainer:
             loss, extra = self.objective.loss(self.model, batch)
         if not torch.isfinite(loss):
             raise TrainError(f"step {planned.index}: the loss is {loss.item()}; lower the learning rate and resume")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = clip_gradients(self.model, self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -61,7 +61,7 @@ class Contrastive:
             return self._chunked(model.encode_image, pixels)
         # As `CLIP.encode_video(normalize=False)`, with chunks running across clips.
         frames_E = self._chunked(model.encode_image, pixels.flatten(0, 1))
-        return frames_E.unflatten(0, pixels.shape[:2]).mean(dim=1)
+        return frames_E.reshape(*pixels.shape[:2], -1).mean(dim=1)
 
     def _encode_text(self, model: CLIP, ids_BL: Tensor) -> Tensor:
         """Texts sorted by length, each chunk cut to its longest: padding costs as much as words."""

@@ -23,7 +23,8 @@ class Lamb(Optimizer):
     where the ratio says nothing about a sensible step.
 
     Args:
-        params: parameters or groups. lr: learning rate, overwritten by the schedule. betas, eps, weight_decay: as AdamW.
+        params: parameters or groups.
+        lr: learning rate, overwritten by the schedule. betas, eps, weight_decay: as AdamW.
         max_trust: largest trust ratio.
     """
 

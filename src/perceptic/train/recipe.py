@@ -26,14 +26,17 @@ class NoiseRecipe:
 @dataclass(frozen=True)
 class DataRecipe:
     """One pool of samples: `count` scenes of the synthetic world, or the webdataset tar files in `shards` (paths or
-    globs). `num_frames` above 1 makes them clips."""
+    globs). `num_frames` above 1 makes them clips; a `single_share` of the world's pictures holds one object;
+    close-ups are windows of `image_size` pixels in scenes of `scene_size`."""
 
-    source: Literal["world-images", "world-clips", "shards"]
+    source: Literal["world-images", "world-closeups", "world-clips", "shards"]
     image_size: int = 64
+    scene_size: int = 64
     num_frames: int = 1
     count: int = 0
     seed: int = 0
     noise: NoiseRecipe = NoiseRecipe()
+    single_share: float = 0.0
     shards: tuple[str, ...] = ()
 
 
@@ -66,7 +69,7 @@ class PhaseRecipe:
     stages: tuple[StageRecipe, ...]
     final_learning_rate: float = 0.0
     captions: CaptionShares = CaptionShares()
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     @property
     def num_steps(self) -> int:
@@ -84,7 +87,7 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True)
 class TokenizerRecipe:
-    """The vocabulary is learned from the captions of the first `num_samples` of pool `data`; its size is the model's."""
+    """The vocabulary, of the model's size, is learned from the captions of the first `num_samples` of pool `data`."""
 
     data: str
     num_samples: int = 20000

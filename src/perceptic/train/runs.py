@@ -1,6 +1,6 @@
 """A run folder from beginning to end: `perceptic train` is this module's `train`.
 
-A run folder holds `recipe.yaml` (as run), `tokenizer.json`, `metrics.jsonl`, `checkpoints/` and, when finished, `model/`.
+A run folder holds `recipe.yaml` (as run), `tokenizer.json`, `metrics.jsonl`, `checkpoints/` and, in the end, `model/`.
 """
 
 from __future__ import annotations

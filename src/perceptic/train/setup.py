@@ -12,7 +12,7 @@ from perceptic.data.batches import BatchMaker
 from perceptic.data.pool import Pool, open_pool
 from perceptic.data.samples import SampleSource
 from perceptic.data.shards import ShardSource
-from perceptic.data.world_source import WorldClips, WorldImages
+from perceptic.data.world_source import WorldClips, WorldCloseups, WorldImages
 from perceptic.models.clip import CLIP
 from perceptic.text.bpe_training import train_bpe
 from perceptic.text.clip_tokenizer import ClipTokenizer
@@ -42,7 +42,9 @@ def make_source(data: DataRecipe) -> SampleSource:
     noise = CaptionNoise(data.noise.missing, data.noise.wrong)
     match data.source:
         case "world-images":
-            return WorldImages(data.count, data.seed, data.image_size, noise)
+            return WorldImages(data.count, data.seed, data.image_size, noise, data.single_share)
+        case "world-closeups":
+            return WorldCloseups(data.count, data.seed, data.image_size, data.scene_size, noise)
         case "world-clips":
             return WorldClips(data.count, data.num_frames, data.seed, data.image_size, noise)
         case "shards":
