@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "convert": "Convert a checkpoint between formats.",
     "world": "Write images and videos of the synthetic world with exact captions.",
     "train": "Train a model from a recipe.",
+    "report": "Measure models on held-out scenes of the synthetic world.",
     "doctor": "Check this installation and say what is missing.",
 }
 
