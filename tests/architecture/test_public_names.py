@@ -24,6 +24,7 @@ PUBLIC = [
     "MissingDependencyError",
     "OutputError",
     "PercepticError",
+    "PerceptionLM",
     "Preprocessing",
     "TextConfig",
     "TextError",
