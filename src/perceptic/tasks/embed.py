@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -149,19 +150,15 @@ def embed_to_file(
     files = media.files
     with open_journal(Path(output), embedding_settings(encoder, num_frames), restart) as journal:
         todo = [file for file in files if not _is_done(file, journal.done)]
-        failures = dict(media.missing)
-        journal.append(_missing_rows(media))
         saver = _Saver(journal.append, save_every_seconds)
         rows = embed_files(encoder, todo, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
         try:
-            for row in rows:
+            for row in chain(_missing_rows(media), rows):
                 saver.add(row)
-                if row.error is not None:
-                    failures[row.path] = row.error
         except KeyboardInterrupt:
             saver.flush()
-            kept = len(files) - len(todo) + saver.num_rows
-            message = f"{kept} of {len(files)} files are saved; run the same command again to continue."
+            left = len(todo) + len(media.missing) - saver.num_rows
+            message = f"All but {left} of {len(files)} files are saved; run the same command again to continue."
             raise KeyboardInterrupt(message) from None
         saver.flush()
         journal.finish()
@@ -170,11 +167,11 @@ def embed_to_file(
         model=encoder.name,
         embedding_size=encoder.embedding_size,
         files=len(files) + len(media.missing),
-        embedded=len(todo) + len(media.missing) - len(failures),
+        embedded=saver.num_rows - len(saver.failures),
         skipped=len(files) - len(todo),
-        failed=len(failures),
+        failed=len(saver.failures),
         seconds=round(time.monotonic() - started, 3),
-        failures=failures,
+        failures=saver.failures,
     )
 
 
@@ -219,18 +216,21 @@ def embedding_settings(encoder: Encoder, num_frames: int) -> EmbeddingSettings:
 
 
 class _Saver:
-    """Collects rows and hands them over every few seconds."""
+    """Collects rows and hands them over every few seconds; counts them, and keeps the reasons of failures."""
 
     def __init__(self, save: Callable[[list[Embedding]], None], every_seconds: float) -> None:
         self._save = save
         self._every_seconds = every_seconds
         self.num_rows = 0
+        self.failures: dict[str, str] = {}
         self._rows: list[Embedding] = []
         self._last = time.monotonic()
 
     def add(self, row: Embedding) -> None:
         self._rows.append(row)
         self.num_rows += 1
+        if row.error is not None:
+            self.failures[row.path] = row.error
         if len(self._rows) >= _ROWS_PER_PART or time.monotonic() - self._last >= self._every_seconds:
             self.flush()
 
