@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ from PIL import Image
 
 from perceptic.inference.encode import Encoder, load_encoder
 from perceptic.media.collection import MediaFile, find_media
+from perceptic.media.cores import usable_cores
 from perceptic.media.prefetch import decode_stream
 from perceptic.media.preprocess import ImageTransform
 from perceptic.tasks.embed import embed_to_file
@@ -73,7 +73,7 @@ def report(arguments: argparse.Namespace, encoder: Encoder, rates: dict[str, lis
         "model": encoder.name,
         "method": encoder.preprocessing.method,
         "dtype": arguments.dtype,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "decode_only_per_second": round(decode, 1),
         "model_only_per_second": round(model, 1),
@@ -85,7 +85,7 @@ def report(arguments: argparse.Namespace, encoder: Encoder, rates: dict[str, lis
 
 def decode_only(encoder: Encoder, files: list[MediaFile]) -> None:
     load = MediaLoader(encoder.preprocessing)
-    for _ in decode_stream(files, load, workers=os.cpu_count() or 1):
+    for _ in decode_stream(files, load, workers=usable_cores()):
         pass
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from perceptic.configs import Preprocessing
 from perceptic.inference.encode import Encoder
 from perceptic.media.collection import MediaFile
+from perceptic.media.cores import usable_cores
 from perceptic.media.images import load_image
 from perceptic.media.prefetch import Failure, decode_stream
 from perceptic.media.preprocess import ImageTransform
@@ -105,7 +106,10 @@ def _encode_media(
     load = MediaLoader(encoder.preprocessing, num_frames)
     waiting: list[tuple[MediaFile, LoadedMedia]] = []
     num_waiting = 0
-    for result in decode_stream(files, load, ordered=False):
+    workers = usable_cores()
+    # A whole next batch must be able to wait, or the model waits for the part of it that had no room.
+    ahead = batch_size + 2 * workers
+    for result in decode_stream(files, load, workers=workers, ahead=ahead, ordered=False):
         if isinstance(result, Failure):
             yield result
             continue
