@@ -14,7 +14,7 @@ ROOT = Path(perceptic.__file__).parent
 LAYERS: list[set[str]] = [
     {"__about__"},
     {"errors"},
-    {"optional"},
+    {"optional", "network"},
     {"files"},
     {"configs"},
     {"configs_plm"},

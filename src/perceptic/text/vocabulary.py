@@ -14,6 +14,7 @@ from pathlib import Path
 
 from perceptic import optional
 from perceptic.errors import TextError
+from perceptic.network import hub_is_known
 from perceptic.text.pieces import SPECIAL_TOKENS, WORD_END, byte_symbols
 
 Merge = tuple[str, str]
@@ -99,9 +100,7 @@ def download_clip_tokenizer() -> Path:
     import huggingface_hub
 
     try:
-        # A cached copy needs no network at all; asking the hub first would retry for half a minute when offline.
-        cached = huggingface_hub.try_to_load_from_cache(HUB_REPOSITORY, HUB_FILE)
-        return Path(cached if isinstance(cached, str) else huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILE))
+        return Path(huggingface_hub.hf_hub_download(HUB_REPOSITORY, HUB_FILE, local_files_only=not hub_is_known()))
     except Exception as error:  # the hub's errors share no base class, and those of its HTTP library leak through
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TextError(f"{HUB_REPOSITORY} on the hub: {reason}") from error

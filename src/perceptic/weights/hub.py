@@ -1,6 +1,6 @@
 """The model hub: one function that downloads a file, and the translation of everything that can go wrong.
 
-Tests replace `_hf_hub_download`; nothing else in perceptic touches the network.
+Tests replace `_hf_hub_download`; beside the search for CLIP's vocabulary nothing else in perceptic touches the network.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from perceptic.errors import ConfigError, HubError, OutputError, PercepticError, WeightsNotFoundError
+from perceptic.network import hub_is_known
 from perceptic.zoo import HubFile
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def _hf_hub_download(file: HubFile, options: HubOptions) -> str:
         filename=file.filename,
         revision=options.revision,
         cache_dir=options.cache_dir,
-        local_files_only=options.local_files_only,
+        local_files_only=options.local_files_only or not hub_is_known(),
     )
     return path
 
