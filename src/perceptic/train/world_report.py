@@ -60,20 +60,21 @@ class Encoders:
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
         """N texts to (N, E)."""
-        parts = [
-            self.model.encode_text(self.tokenizer(list(texts[start : start + _ROWS_AT_ONCE])), normalize=True)
-            for start in range(0, len(texts), _ROWS_AT_ONCE)
-        ]
-        return torch.cat(parts)
+        ids_NL = self.tokenizer(list(texts))
+        longest = int(ids_NL.argmax(dim=-1).max()) + 1  # padding after the last end of text changes nothing
+        rows = ids_NL[:, :longest].split(_ROWS_AT_ONCE)
+        return torch.cat([self.model.encode_text(ids, normalize=True) for ids in rows])
 
     def classifier(self, prompts: Sequence[Sequence[str]]) -> Tensor:
         """(classes, E): the normalised mean of each class's prompts."""
-        return torch.stack([F.normalize(self.texts(texts).mean(dim=0), dim=-1) for texts in prompts])
+        vectors = self.texts([text for texts in prompts for text in texts])
+        parts = vectors.split([len(texts) for texts in prompts])
+        return torch.stack([F.normalize(part.mean(dim=0), dim=-1) for part in parts])
 
 
 def load_clip(source: str) -> tuple[CLIP, ClipTokenizer]:
     """A CLIP model and its tokenizer from a name or a folder. Raises WeightsError when it has no text tower."""
-    bundle = load_bundle(source, kind="clip")
+    bundle = load_bundle(source, kind="clip", dtype=torch.float32)
     if not isinstance(bundle.model, CLIP) or bundle.tokenizer is None:
         raise WeightsError(f"{source}: has no text tower; name a PE-Core model")
     return bundle.model, bundle.tokenizer
