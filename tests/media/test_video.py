@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +219,7 @@ def test_files_without_frames_say_why(tmp_path: Path, video: Path) -> None:
     tail_lost = tmp_path / "tail_lost.mp4"
     tail_lost.write_bytes(video.read_bytes()[:2000])
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:10,\nvideo.mp4\n#EXT-X-ENDLIST\n")
+    os.mkfifo(tmp_path / "pipe.mp4")
     with av.open(str(tmp_path / "no_frames.mkv"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -226,6 +228,7 @@ def test_files_without_frames_say_why(tmp_path: Path, video: Path) -> None:
         (write_audio(tmp_path / "audio.m4a"), "has no video stream"),
         (tmp_path / "missing.mp4", "no such file"),
         (tmp_path, "is a folder"),
+        (tmp_path / "pipe.mp4", "is not a regular file"),
         (tmp_path / "empty.mp4", "not a readable video"),
         (tmp_path / "text.mp4", "not a readable video"),
         (tail_lost, "not a readable video"),

@@ -190,6 +190,8 @@ def existing_file(path: str | Path) -> Path:
             raise MediaError(path, "no such file")
         if Path(path).is_dir():
             raise MediaError(path, "is a folder, not a video")
+        if not Path(path).is_file():  # a pipe would wait for ever on the second pass
+            raise MediaError(path, "is not a regular file", "videos are read in several passes")
     except (OSError, ValueError) as error:  # a name that no file can have
         raise MediaError(path, f"cannot be opened: {error}") from error
     return Path(path)
