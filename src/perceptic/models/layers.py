@@ -5,6 +5,8 @@ Shapes: B batch, L tokens, D width, H heads, K head size (D = H*K).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -122,7 +124,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks under the original's name `resblocks`."""
 
-    def __init__(self, blocks: list[Block]) -> None:
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(blocks)
         self.grad_checkpointing = False
