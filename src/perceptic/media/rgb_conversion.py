@@ -8,7 +8,7 @@ PyAV's own conversion (`to_ndarray("rgb24")`) agrees with them on ordinary 8-bit
 - PyAV 17 and later also place the chroma samples differently there: 2 levels on average, up to 100.
 
 A filter graph with a bare `format` filter is what ffmpeg and torchcodec run, and gives their pixels to the bit in all
-these cases, with every PyAV from 14 to 18.
+these cases, with PyAV 15, 16, 17 and 18.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class RgbConverter:
 
     def _new_graph(self, frame: VideoFrame) -> Graph:
         graph = Graph()
-        if hasattr(graph, "threads"):  # one thread: the frames themselves are already read in parallel
+        if hasattr(graph, "threads"):  # since PyAV 18; one: the frames themselves are already read in parallel
             graph.threads = 1
         ticks = frame.time_base or Fraction(1, 1000)
         source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=ticks)

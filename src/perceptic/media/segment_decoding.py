@@ -85,8 +85,8 @@ class FramePainter:
 
 
 def quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns that the display matrix asks for (PyAV before 15 does not tell: 0)."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
+    """Counter-clockwise quarter turns that the display matrix asks for."""
+    return round(frame.rotation / 90) % 4
 
 
 class StreamPool:
