@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from perceptic.inference.core_share import torch_threads
 from perceptic.inference.encode import Encoder, load_encoder
 from perceptic.media.collection import MediaFile, find_media
 from perceptic.media.cores import usable_cores
@@ -85,8 +86,9 @@ def report(arguments: argparse.Namespace, encoder: Encoder, rates: dict[str, lis
 
 def decode_only(encoder: Encoder, files: list[MediaFile]) -> None:
     load = MediaLoader(encoder.preprocessing)
-    for _ in decode_stream(files, load, workers=usable_cores()):
-        pass
+    with torch_threads(1):  # as in `embed`: the decoders are the parallelism
+        for _ in decode_stream(files, load, workers=usable_cores()):
+            pass
 
 
 def model_only(encoder: Encoder, count: int, batch_size: int) -> None:

@@ -92,6 +92,22 @@ def test_progress_counts_every_file(tiny_clip: Path, media: Path) -> None:
     assert seen[-1] == Progress(done=8, failed=2, total=8)
 
 
+def test_the_number_of_torch_threads_is_the_callers_again(tiny_clip: Path, media: Path, tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        embed(media, model=tiny_clip, batch_size=1)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(KeyboardInterrupt):
+            embed_to_file(media, tmp_path / "out.parquet", model=tiny_clip, on_progress=interrupt)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_nothing_to_embed(tiny_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image or video in"):
         embed(tmp_path, model=tiny_clip)

@@ -102,6 +102,12 @@ class Encoder:
         assert self._tokenizer is not None
         return self._tokenizer
 
+    def operations_per_picture(self) -> float:
+        """Rough number of floating-point operations for one picture: two per weight and token."""
+        config = self.tower.config
+        weights = sum(parameter.numel() for parameter in self.tower.transformer.parameters())
+        return 2.0 * weights * (config.grid_size**2 + config.num_prefix_tokens)
+
     def fingerprint(self) -> str:
         """Hexadecimal digest that tells two sets of weights apart (names, shapes and evenly spaced values).
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -153,8 +154,9 @@ def embed_to_file(
         saver = _Saver(journal.append, save_every_seconds)
         rows = embed_files(encoder, todo, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
         try:
-            for row in chain(_missing_rows(media), rows):
-                saver.add(row)
+            with closing(rows):
+                for row in chain(_missing_rows(media), rows):
+                    saver.add(row)
         except KeyboardInterrupt:
             saver.flush()
             left = len(todo) + len(media.missing) - saver.num_rows
@@ -182,7 +184,7 @@ def embed_files(
     num_frames: int,
     batch_size: int,
     on_progress: OnProgress = ignore_progress,
-) -> Iterator[Embedding]:
+) -> Generator[Embedding, None, None]:
     """One row per file as they get ready; a bad file gives a row with its reason."""
     states = {file.path: _file_state(file.path) for file in files}
     for result in encode_media(encoder, files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress):

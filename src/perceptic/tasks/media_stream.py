@@ -8,6 +8,7 @@ Shapes: F frames (1 for an image), S image side, E embedding size.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from perceptic.configs import Preprocessing
+from perceptic.inference.core_share import CoreShare, torch_threads
 from perceptic.inference.encode import Encoder
 from perceptic.media.collection import MediaFile
 from perceptic.media.cores import usable_cores
@@ -25,6 +27,7 @@ from perceptic.media.video import read_video
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_NUM_FRAMES = 8
+_LARGE_BATCH_OPERATIONS = 1e11  # about a second on one core
 
 
 @dataclass(frozen=True)
@@ -104,30 +107,52 @@ def _encode_media(
     encoder: Encoder, files: Sequence[MediaFile], num_frames: int, batch_size: int
 ) -> Iterator[EncodedMedia | Failure]:
     load = MediaLoader(encoder.preprocessing, num_frames)
-    waiting: list[tuple[MediaFile, LoadedMedia]] = []
-    num_waiting = 0
+    batcher = _Batcher(encoder, load.transform, batch_size)  # before torch is held to one thread
     workers = usable_cores()
     # A whole next batch must be able to wait, or the model waits for the part of it that had no room.
     ahead = batch_size + 2 * workers
-    for result in decode_stream(files, load, workers=workers, ahead=ahead, ordered=False):
-        if isinstance(result, Failure):
-            yield result
-            continue
-        waiting.append((result.file, result.value))
-        num_waiting += result.value.pixels.shape[0]
-        if num_waiting >= batch_size:
-            yield from _encode_batch(encoder, load.transform, waiting, batch_size)
-            waiting, num_waiting = [], 0
-    if waiting:
-        yield from _encode_batch(encoder, load.transform, waiting, batch_size)
+    with torch_threads(1):
+        for result in decode_stream(files, load, workers=workers, ahead=ahead, ordered=False):
+            if isinstance(result, Failure):
+                yield result
+            else:
+                yield from batcher.add(result.file, result.value)
+        yield from batcher.flush(all_cores=True)
 
 
-def _encode_batch(
-    encoder: Encoder, transform: ImageTransform, waiting: list[tuple[MediaFile, LoadedMedia]], batch_size: int
-) -> Iterator[EncodedMedia]:
-    pixels = torch.cat([media.pixels for _, media in waiting])
-    vectors = encoder.encode_pixels(transform.normalize(pixels), batch_size)
-    for (file, media), frame_vectors in zip(
-        waiting, vectors.split([media.pixels.shape[0] for _, media in waiting]), strict=True
-    ):
-        yield EncodedMedia(file, media, frame_vectors)
+class _Batcher:
+    """Gathers decoded files to batches for the model and shares the cores between it and the decoders."""
+
+    def __init__(self, encoder: Encoder, transform: ImageTransform, batch_size: int) -> None:
+        self._encoder = encoder
+        self._transform = transform
+        self._batch_size = batch_size
+        self._cores = torch.get_num_threads()
+        # A trial with one thread would last for minutes with a model of billions of parameters.
+        small = encoder.operations_per_picture() * batch_size < _LARGE_BATCH_OPERATIONS
+        self._share = CoreShare(self._cores, start=1 if small else self._cores)
+        self._waiting: list[tuple[MediaFile, LoadedMedia]] = []
+        self._num_waiting = 0
+        self._last_batch_end = time.monotonic()
+
+    def add(self, file: MediaFile, media: LoadedMedia) -> Iterator[EncodedMedia]:
+        self._waiting.append((file, media))
+        self._num_waiting += media.pixels.shape[0]
+        if self._num_waiting >= self._batch_size:
+            yield from self.flush()
+
+    def flush(self, all_cores: bool = False) -> Iterator[EncodedMedia]:
+        """Encode what has gathered; with `all_cores` when no decoder is at work any more."""
+        waiting, self._waiting, self._num_waiting = self._waiting, [], 0
+        if not waiting:
+            return
+        started = time.monotonic()
+        with torch_threads(self._cores if all_cores else self._share.threads):
+            pixels = torch.cat([media.pixels for _, media in waiting])
+            vectors = self._encoder.encode_pixels(self._transform.normalize(pixels), self._batch_size)
+        ended = time.monotonic()
+        self._share.record(len(pixels), started - self._last_batch_end, ended - started)
+        self._last_batch_end = ended
+        parts = vectors.split([media.pixels.shape[0] for _, media in waiting])
+        for (file, media), frame_vectors in zip(waiting, parts, strict=True):
+            yield EncodedMedia(file, media, frame_vectors)
