@@ -73,7 +73,7 @@ def report(arguments: argparse.Namespace, encoder: Encoder, rates: dict[str, lis
         "megapixels": round(WIDTH * HEIGHT / 1e6, 2),
         "model": encoder.name,
         "method": encoder.preprocessing.method,
-        "dtype": arguments.dtype,
+        "dtype": str(encoder.dtype).removeprefix("torch."),
         "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),
         "decode_only_per_second": round(decode, 1),
@@ -140,7 +140,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="PE-Core-Nano")
     parser.add_argument("--method", choices=["exact", "fast"], default="exact")
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=DEFAULT_BATCH_SIZE)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "perceptic-benchmarks")

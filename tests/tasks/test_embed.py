@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from perceptic.errors import ConfigError, DataError, MediaError, OutputError
+from perceptic.inference import encode
 from perceptic.inference.encode import load_encoder
 from perceptic.media.images import load_image
 from perceptic.media.preprocess import ImageTransform
@@ -20,7 +21,7 @@ from perceptic.tasks.embed import embed, embed_to_file
 from perceptic.tasks.embeddings_file import FORMATS, read_embeddings
 from perceptic.tasks.journal import parts_folder
 from perceptic.tasks.media_stream import Progress
-from perceptic.weights.pretrained import load_bundle
+from perceptic.weights.pretrained import CLIP, load_bundle
 
 GOOD = {"a.png", "b.jpg", "c.webp", "d.bmp", "clip.mp4", "e.png"}
 
@@ -70,6 +71,21 @@ def test_a_tower_without_pooling_embeds_by_its_mean_patch(tiny_tower: Path, medi
         tokens = bundle.model.forward_features(pixels, strip_cls_token=True)[0]
     expected = torch.nn.functional.normalize(tokens.mean(dim=0), dim=0)
     np.testing.assert_allclose(found.vectors[0], expected.numpy(), atol=1e-6)
+
+
+def test_auto_computes_in_what_was_saved_where_that_is_fast(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = CLIP.from_pretrained(tiny_clip, dtype="bfloat16").save_pretrained(
+        tmp_path / "half", tokenizer=load_bundle(tiny_clip).tokenizer
+    )
+    for is_fast in (True, False):
+        monkeypatch.setattr(encode, "has_fast_bfloat16", lambda device, answer=is_fast: answer)
+        assert load_encoder(tiny_clip, device="cpu").dtype == torch.float32
+        assert load_encoder(saved, device="cpu").dtype == (torch.bfloat16 if is_fast else torch.float32)
+        assert load_encoder(saved, device="cpu", dtype="float32").dtype == torch.float32
+    fingerprints = {load_encoder(saved, dtype=dtype).fingerprint for dtype in ("auto", "float32", "bfloat16")}
+    assert len(fingerprints) == 1, "the same weights, whatever they are computed in"
 
 
 def test_lower_precision_stays_close(tiny_clip: Path, media: Path) -> None:

@@ -31,10 +31,10 @@ def model_options(function: CommandT) -> CommandT:
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
         click.option(
             "--dtype",
-            type=click.Choice(["float32", "bfloat16", "float16"]),
-            default="float32",
+            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+            default="auto",
             show_default=True,
-            help="What the model computes in.",
+            help="What the model computes in; auto: as saved if this machine has units for it, else float32.",
         ),
     )
     return _apply(function, options)

@@ -18,14 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from perceptic.configs import Preprocessing
-from perceptic.errors import ConfigError
+from perceptic.errors import ConfigError, MissingDependencyError, OutputError
+from perceptic.inference.compiled import accelerate
 from perceptic.models.clip import CLIP
 from perceptic.models.vision import VisionTransformer
 from perceptic.text.clip_tokenizer import ClipTokenizer
 from perceptic.weights.pretrained import ModelBundle, load_bundle
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DTypeName = Literal["float32", "bfloat16", "float16"]
+DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 ResizeMethod = Literal["exact", "fast"]
 
 _FINGERPRINT_SAMPLES = 4096
@@ -37,13 +38,18 @@ class Encoder:
     Attributes:
         name: the model's name for people. tower: its vision tower. clip: the whole model, None for a bare tower.
         preprocessing: how pictures become its pixels. device, dtype: where and in what it computes.
+        fingerprint: tells two sets of weights apart.
     """
 
-    def __init__(self, bundle: ModelBundle, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, bundle: ModelBundle, device: torch.device, dtype: torch.dtype, consume: bool = False) -> None:
+        """`consume` lets the bundle's model be taken apart, so that its weights are never held twice."""
         model = bundle.model.to(device=device, dtype=dtype).eval()
         self.name = bundle.name
-        self.clip = model if isinstance(model, CLIP) else None
-        self.tower: VisionTransformer = model.visual if isinstance(model, CLIP) else model
+        # Taken before weights are packed: it must be the same with and without.
+        self.fingerprint = _fingerprint(model.visual if isinstance(model, CLIP) else model)
+        fast = _accelerated(model, device, dtype, consume)
+        self.clip = fast if isinstance(fast, CLIP) else None
+        self.tower: VisionTransformer = fast.visual if isinstance(fast, CLIP) else fast
         self.preprocessing: Preprocessing = bundle.preprocessing
         self.device = device
         self.dtype = dtype
@@ -103,24 +109,10 @@ class Encoder:
         return self._tokenizer
 
     def operations_per_picture(self) -> float:
-        """Rough number of floating-point operations for one picture: two per weight and token."""
+        """Rough number of floating-point operations for one picture: two per weight of the blocks and token."""
         config = self.tower.config
-        weights = sum(parameter.numel() for parameter in self.tower.transformer.parameters())
+        weights = config.layers * (4 * config.width**2 + 2 * config.width * config.mlp_width)
         return 2.0 * weights * (config.grid_size**2 + config.num_prefix_tokens)
-
-    def fingerprint(self) -> str:
-        """Hexadecimal digest that tells two sets of weights apart (names, shapes and evenly spaced values).
-
-        Of the vision tower, which alone decides the vectors of pictures, in the dtype it computes in. Sampled, so
-        that it costs milliseconds for billions of parameters; training moves every tensor.
-        """
-        digest = hashlib.sha256()
-        for name, parameter in sorted(self.tower.state_dict().items()):
-            flat = parameter.detach().flatten()
-            step = max(1, flat.numel() // _FINGERPRINT_SAMPLES)
-            digest.update(f"{name}{tuple(parameter.shape)}".encode())
-            digest.update(flat[::step].float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:32]
 
     def require_text(self, purpose: str) -> CLIP:
         """The whole model. Raises ConfigError, naming the purpose, if there is only a vision tower."""
@@ -145,7 +137,7 @@ def load_encoder(
     *,
     needs_text: bool = False,
     device: str = "auto",
-    dtype: DTypeName = "float32",
+    dtype: DTypeName = "auto",
     method: ResizeMethod | None = None,
 ) -> Encoder:
     """Make a model ready to encode.
@@ -155,7 +147,8 @@ def load_encoder(
             other arguments are ignored.
         needs_text: load the text tower too; without it pictures alone cost less memory and need no vocabulary.
         device: "auto" (an accelerator if torch sees one, else the CPU) or a torch device name.
-        dtype: what the model computes in.
+        dtype: what the model computes in. "auto": bfloat16 if the weights were saved in it and the device has units
+            for it, else float32.
         method: "exact" resizes as the model was trained, "fast" is up to one grey level off; None: as the model says.
 
     Raises:
@@ -165,16 +158,17 @@ def load_encoder(
     """
     if isinstance(model, Encoder):
         return model
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    if dtype != "auto" and dtype not in DTYPES:
+        raise ConfigError(f"dtype must be one of auto, {', '.join(DTYPES)}, not {dtype!r}")
     place = resolve_device(device)
     if isinstance(model, ModelBundle):
         bundle = model
     else:
-        bundle = load_bundle(model, kind=None if needs_text else "vision", dtype=DTYPES[dtype])
+        bundle = load_bundle(model, kind=None if needs_text else "vision", dtype=DTYPES.get(dtype))
     if method is not None:
         bundle = replace(bundle, preprocessing=bundle.preprocessing.replace(method=method))
-    encoder = Encoder(bundle, place, DTYPES[dtype])
+    chosen = DTYPES[dtype] if dtype != "auto" else _natural_dtype(bundle, place)
+    encoder = Encoder(bundle, place, chosen, consume=bundle is not model)
     if needs_text:
         encoder.require_text("text queries and labels")
     return encoder
@@ -194,6 +188,15 @@ def resolve_device(device: str) -> torch.device:
     return place
 
 
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device has units for bfloat16: AMX on the CPU, or a GPU."""
+    if device.type != "cpu":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    # Newer torch says what the processor can do; without that, float32 is the safe choice.
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    return bool(capabilities and capabilities().get("amx_bf16"))
+
+
 def unit_vectors(vectors: Tensor) -> Tensor:
     """Rows scaled to length 1 (a zero row stays zero)."""
     return F.normalize(vectors, dim=-1)
@@ -207,3 +210,37 @@ def pool_frames(frame_vectors: Tensor, *, normalize_frames: bool) -> Tensor:
     """
     frames = unit_vectors(frame_vectors) if normalize_frames else frame_vectors
     return unit_vectors(frames.mean(dim=0))
+
+
+def _natural_dtype(bundle: ModelBundle, device: torch.device) -> torch.dtype:
+    saved = next(bundle.model.parameters()).dtype
+    return torch.bfloat16 if saved == torch.bfloat16 and has_fast_bfloat16(device) else torch.float32
+
+
+def _accelerated(
+    model: CLIP | VisionTransformer, device: torch.device, dtype: torch.dtype, consume: bool
+) -> CLIP | VisionTransformer:
+    """The model packed for this CPU where that is possible, else as it is."""
+    if device.type != "cpu" or dtype == torch.float16:
+        return model
+    try:
+        if isinstance(model, CLIP):
+            return accelerate(model, dtype=dtype, consume=consume)
+        return accelerate(model, dtype=dtype, consume=consume)
+    except (MissingDependencyError, OutputError):
+        return model  # a processor without the units, or no place to keep compiled kernels
+
+
+def _fingerprint(tower: VisionTransformer) -> str:
+    """Hexadecimal digest of names, shapes and evenly spaced values of the vision tower.
+
+    That tower alone decides the vectors of pictures. Sampled, so that it costs milliseconds for billions of
+    parameters; training moves every tensor.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(tower.state_dict().items()):
+        flat = parameter.detach().flatten()
+        step = max(1, flat.numel() // _FINGERPRINT_SAMPLES)
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(flat[::step].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -62,7 +62,7 @@ def demo(
     model: str | Path | Encoder = DEFAULT_MODEL,
     seed: int = 0,
     device: str = "auto",
-    dtype: DTypeName = "float32",
+    dtype: DTypeName = "auto",
     on_progress: OnProgress = ignore_progress,
 ) -> DemoSummary:
     """Embed, search and label a collection, and write one self-contained HTML page about it: `out`/index.html.

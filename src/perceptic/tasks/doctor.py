@@ -17,8 +17,9 @@ import torch
 
 from perceptic import zoo
 from perceptic.__about__ import __version__
-from perceptic.errors import PercepticError
-from perceptic.inference.encode import load_encoder, resolve_device, unit_vectors
+from perceptic.errors import MissingDependencyError, OutputError, PercepticError
+from perceptic.inference.encode import has_fast_bfloat16, load_encoder, resolve_device, unit_vectors
+from perceptic.inference.native import load_kernels
 from perceptic.media.preprocess import ImageTransform
 from perceptic.media.torchcodec_reader import load_failure
 from perceptic.media.video import read_video
@@ -57,7 +58,7 @@ class Report:
 
 def examine() -> Report:
     """Look at everything. Takes a few seconds; never raises for what it finds."""
-    checks = (_versions, _devices, _cpu, _pyav, _torchcodec, _vocabulary, _hub, _bundled_files, _self_test)
+    checks = (_versions, _devices, _cpu, _kernels, _pyav, _torchcodec, _vocabulary, _hub, _bundled_files, _self_test)
     return Report(tuple(_guarded(check) for check in checks))
 
 
@@ -87,8 +88,16 @@ def _cpu() -> Finding:
     has = query() if query is not None else {}
     features = [name for name in _FAST_CPU_FEATURES if has.get(name)]
     kernels = torch.backends.cpu.get_cpu_capability()
-    advice = "bfloat16 is fast here: try --dtype bfloat16" if "amx_bf16" in features else "float32 is the right dtype"
+    advice = "bfloat16 is fast here: try --dtype bfloat16" if has_fast_bfloat16(torch.device("cpu")) else "use float32"
     return Finding("cpu", "ok", f"torch uses {kernels}; {', '.join(features) or 'no wide units reported'}; {advice}")
+
+
+def _kernels() -> Finding:
+    try:
+        load_kernels(torch.float32)
+    except (MissingDependencyError, OutputError) as error:
+        return Finding("fast kernels", "missing", f"{error}; torch's own are used")
+    return Finding("fast kernels", "ok", "compiled for this processor")
 
 
 def _pyav() -> Finding:

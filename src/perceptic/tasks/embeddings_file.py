@@ -24,7 +24,8 @@ from perceptic.files import atomic_path, write_text
 FORMATS = (".parquet", ".npz", ".npy")
 _METADATA_KEY = b"perceptic"
 _ROWS_PER_GROUP = 4096
-_DECISIVE = ("weights", "embedding_size", "preprocessing", "num_frames", "dtype")
+# Not the dtype: it moves vectors by less than the fast resize does, and a run may go on another machine.
+_DECISIVE = ("weights", "embedding_size", "preprocessing", "num_frames")
 
 
 @dataclass(frozen=True)

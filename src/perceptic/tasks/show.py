@@ -53,7 +53,7 @@ def show(
     size: int | None = None,
     colours: Colours = "lch",
     device: str = "auto",
-    dtype: DTypeName = "float32",
+    dtype: DTypeName = "auto",
 ) -> Shown:
     """Draw the features of an image, or of a video's middle frame, beside it.
 

@@ -56,7 +56,7 @@ def similar(
     num_frames: int = DEFAULT_NUM_FRAMES,
     batch_size: int = DEFAULT_BATCH_SIZE,
     device: str = "auto",
-    dtype: DTypeName = "float32",
+    dtype: DTypeName = "auto",
     method: ResizeMethod | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Ranking:
