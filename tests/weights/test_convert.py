@@ -177,6 +177,14 @@ def test_descriptions_of_other_sizes(
         assert read_open_clip(json.loads(json.dumps(write_open_clip(clip)))) == clip
 
 
+def test_pooling_that_others_do_not_have(core_config: VisionConfig, clip_config: ClipConfig) -> None:
+    assert read_timm(write_timm(core_config.replace(pool_type="tok"))) == core_config.replace(pool_type="tok")
+    with pytest.raises(ConfigError, match="pool_type 'avg' cannot be written for timm"):
+        write_timm(core_config.replace(pool_type="avg"))
+    with pytest.raises(ConfigError, match="pool_type 'tok' cannot be written for open_clip"):
+        write_open_clip(ClipConfig(clip_config.vision.replace(pool_type="tok"), clip_config.text))
+
+
 def test_descriptions_that_say_too_little() -> None:
     assert read_timm({"architecture": "vit_unknown"}) is None
     assert read_timm({"architecture": "vit_unknown", "model_args": None}) is None

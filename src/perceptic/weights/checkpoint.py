@@ -21,6 +21,7 @@ from torch import Tensor
 
 from perceptic.errors import WeightsError
 from perceptic.weights.names import StateDict, name_some
+from perceptic.weights.zip_layout import check_zip
 
 # A cast goes through the source in this many steps and unmaps it after each: 1/24 of a float32 source is 1/12 of a
 # bfloat16 result. Reopening costs 50 ms for a CLIP model in a PyTorch file, so that more steps would be felt.
@@ -109,6 +110,7 @@ def _reader(path: Path) -> _Reader:
             raise WeightsError(f"{path}: is cut short: {size} bytes, less than its own header; download it again")
         return _read_safetensors
     if head.startswith(b"PK\x03\x04"):
+        check_zip(path)
         return _read_torch_zip
     if head.startswith(b"\x80"):
         return _read_torch_legacy

@@ -79,7 +79,11 @@ def read_open_clip_preprocessing(fields: Mapping[str, Any], image_size: int) -> 
 
 
 def write_timm(config: VisionConfig) -> dict[str, Any]:
-    """A timm `config.json`. The architecture is the released one where it fits, else the nearest with `model_args`."""
+    """A timm `config.json`. The architecture is the released one where it fits, else the nearest with `model_args`.
+
+    Raises:
+        ConfigError: timm has no such pooling.
+    """
     card = _card_of(config)
     arguments = {} if card is not None else _timm_arguments(config)
     return {
@@ -104,7 +108,9 @@ def write_timm(config: VisionConfig) -> dict[str, Any]:
 
 
 def write_open_clip(config: ClipConfig) -> dict[str, Any]:
-    """An `open_clip_config.json`."""
+    """An `open_clip_config.json`. Raises ConfigError for a tower without attention pool."""
+    if config.vision.pool_type != "attn":
+        raise ConfigError(f"pool_type '{config.vision.pool_type}' cannot be written for open_clip; it needs 'attn'")
     card = _card_of(config.vision)
     text = {name: getattr(config.text, name) for name in _OPEN_CLIP_TEXT_FIELDS if name != "mlp_ratio"}
     if config.text.mlp_ratio != 4.0:
@@ -141,10 +147,9 @@ def _from_timm_arguments(architecture: str, arguments: Mapping[str, Any]) -> Vis
         fields["image_size"] = image_size[0] if isinstance(image_size, list | tuple) else image_size
     if arguments.get("num_classes") is not None:
         fields["output_dim"] = arguments["num_classes"] or None
-    if arguments.get("global_pool") == "map":
-        fields["pool_type"] = "attn"
-    elif "global_pool" in arguments:
-        fields["pool_type"] = "none"
+    if "global_pool" in arguments:
+        # Their default for Lang and Spatial is "avg" over patches, a head without weights: the tower has none.
+        fields["pool_type"] = {"map": "attn", "token": "tok"}.get(arguments["global_pool"], "none")
     if not {"patch_size", "width", "layers", "heads", "image_size"} <= fields.keys():
         return None
     return VisionConfig.from_dict(fields)
@@ -166,7 +171,10 @@ def _timm_arguments(config: VisionConfig) -> dict[str, Any]:
 
 
 def _timm_pool(config: VisionConfig) -> str:
-    return {"attn": "map", "tok": "token", "avg": "avg", "none": ""}[config.pool_type]
+    if config.pool_type == "avg":
+        raise ConfigError("pool_type 'avg' cannot be written for timm: its mean leaves out the class token")
+    # "avg" is what timm does without being asked; `forward_features` gives the sequence either way.
+    return {"attn": "map", "tok": "token", "none": "avg"}[config.pool_type]
 
 
 def _card_of(config: VisionConfig) -> zoo.ModelCard | None:
