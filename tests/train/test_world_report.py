@@ -58,7 +58,7 @@ def nano():
 
 def test_controls_of_the_bundled_model_are_at_chance(nano):
     measures = {measure.name: measure for measure in report(*nano, count=24, seed=5)}
-    assert measures["direction of time in a clip (control)"].value == 50.0
+    assert measures["direction of time in a clip (control)"].value == pytest.approx(50.0, abs=15.0)
     shuffled = measures["shape, labels shuffled (control)"]
     assert shuffled.value < 30.0  # 16 classes, 24 scenes: 6 % expected, five standard deviations are 25 points
     assert all(0.0 <= measure.value <= 100.0 for measure in measures.values())

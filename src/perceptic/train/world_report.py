@@ -187,7 +187,8 @@ def _clips(encoders: Encoders, count: int, seed: int) -> list[Measure]:
 def _order_control(encoders: Encoders, clips: list[world.Clip], forward: Tensor, kinds: Tensor) -> Measure:
     """Each clip with a direction, forwards and backwards: which of the two opposite events is it?
 
-    A mean of frame embeddings is the same for both, so one of each pair is right: 50 %, whatever was learned.
+    A mean of frame embeddings is the same for both (but for the rounding of frame numbers), so one of each pair is
+    right: 50 %, whatever was learned.
     """
     right = total = 0
     for index, clip in enumerate(clips):
