@@ -155,8 +155,8 @@ class PackedAttentionPool(nn.Module):
         mean_HBD = (scores_BHL.float().softmax(dim=-1).to(x_BLD.dtype) @ x_BLD).transpose(0, 1)
         values_BD = torch.bmm(mean_HBD, self._weight_v_HDK).transpose(0, 1).flatten(1) + self._bias_v
         y_BD: Tensor = self.out_proj(values_BD)
-        y_BD = y_BD + self.mlp(self.layernorm(y_BD))
-        return y_BD
+        residual_BD: Tensor = self.mlp(self.layernorm(y_BD))
+        return y_BD + residual_BD
 
 
 def packed_norm(norm: nn.LayerNorm) -> Norm:
