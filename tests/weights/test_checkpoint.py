@@ -197,6 +197,38 @@ def test_truncation_is_called_truncation(write: Callable[[Path], None], tmp_path
         open_checkpoint(tmp_path / "w")
 
 
+def test_a_legacy_file_ends_where_it_ends(tmp_path: Path) -> None:
+    write_legacy(tmp_path / "w")
+    with (tmp_path / "w").open("ab") as stream:
+        stream.write(b"\0")
+    with pytest.raises(WeightsError, match="is damaged: it goes on behind its end"):
+        open_checkpoint(tmp_path / "w")
+
+
+@pytest.mark.parametrize("field", ["name length", "padding length", "name", "pickle"])
+def test_wrong_zip_headers_are_seen(field: str, tmp_path: Path) -> None:
+    """A mapped reader takes the place of a tensor from here and would read it shifted."""
+    write_zip(tmp_path / "w")
+    with zipfile.ZipFile(tmp_path / "w") as archive:
+        records = {entry.filename.partition("/")[2]: entry.header_offset for entry in archive.infolist()}
+    header = records["data.pkl" if field == "pickle" else "data/0"]
+    at = header + {"name length": 26, "padding length": 28, "name": 31, "pickle": 64 + 40}[field]
+    content = bytearray((tmp_path / "w").read_bytes())
+    content[at] ^= 4
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"w: is damaged: .*; download it again"):
+        open_checkpoint(tmp_path / "w")
+
+
+def test_files_without_sums_load(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        write_zip(tmp_path / "w")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert_state(read_all(tmp_path / "w"))
+
+
 def test_other_zip_archives(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         archive.writestr("readme.txt", "no weights here")

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -146,21 +146,32 @@ def _read_safetensors(path: Path, keys: Collection[str] | None) -> StateDict:
 
 
 def _read_torch_zip(path: Path, _keys: Collection[str] | None) -> Any:
+    if path.suffix != ".safetensors":
+        return _read_torch(path, lambda: _load(path, mmap=True))
     # PyTorch takes the name for the format: under this one it must be given a stream, which it cannot map.
-    return _read_torch(path, mmap=path.suffix != ".safetensors")
+    with path.open("rb") as stream:
+        return _read_torch(path, lambda: _load(stream))
 
 
 def _read_torch_legacy(path: Path, _keys: Collection[str] | None) -> Any:
-    # The format of PyTorch before 1.6 cannot be mapped.
-    return _read_torch(path, mmap=False)
+    """The format of PyTorch before 1.6, which cannot be mapped."""
+    with path.open("rb") as stream:
+        content = _read_torch(path, lambda: _load(stream))
+        if stream.read(1):
+            # Inserted bytes shift the last tensor, which nothing else in this format would show.
+            raise WeightsError(f"{path}: is damaged: it goes on behind its end; download it again")
+    return content
 
 
-def _read_torch(path: Path, mmap: bool) -> Any:
+def _load(source: Path | BinaryIO, mmap: bool = False) -> Any:
+    return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _read_torch(path: Path, load: Callable[[], Any]) -> Any:
     try:
-        with warnings.catch_warnings(), path.open("rb") as stream:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickles that are then refused
-            source = path if mmap else stream
-            return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap)
+            return load()
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: {_describe_refusal(str(error))}") from error
     except Exception as error:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 from perceptic.errors import WeightsError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the padding
-# Behind the data may stand a descriptor: signature, checksum and two sizes of 4 or 8 bytes.
-_MAX_DESCRIPTOR = 24
+_HEADER_SIGNATURE = b"PK\x03\x04"
+_DESCRIPTOR_SIGNATURE = b"PK\x07\x08"  # of what PyTorch writes behind the data: the sum and the sizes
+_HAS_DESCRIPTOR = 1 << 3
 
 
 def check_zip(path: Path) -> None:
@@ -29,13 +29,9 @@ def check_zip(path: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
-            entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
-            for entry, following in pairwise(entries):
-                gap = following.header_offset - _end_of_data(stream, entry)
-                if not 0 <= gap <= _MAX_DESCRIPTOR:
-                    raise WeightsError(
-                        f"{path}: is damaged: the header of '{entry.filename}' is wrong; download it again"
-                    )
+            entries = archive.infolist()
+            for entry in entries:
+                _check_place(stream, entry)
             for entry in entries:
                 # PyTorch can be told not to write sums; they are 0 then.
                 if entry.filename.endswith("/data.pkl") and entry.CRC:
@@ -45,10 +41,13 @@ def check_zip(path: Path) -> None:
         raise WeightsError(f"{path}: is {what}: {error}; download it again") from error
 
 
-def _end_of_data(stream: BinaryIO, entry: zipfile.ZipInfo) -> int:
+def _check_place(stream: BinaryIO, entry: zipfile.ZipInfo) -> None:
+    """The header must lead to data that ends where its descriptor begins."""
     stream.seek(entry.header_offset)
     signature, name_length, padding_length = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
-    if signature != b"PK\x03\x04" or stream.read(name_length) != entry.orig_filename.encode():
+    is_right = signature == _HEADER_SIGNATURE and stream.read(name_length) == entry.orig_filename.encode()
+    if is_right and entry.flag_bits & _HAS_DESCRIPTOR:
+        stream.seek(padding_length + entry.compress_size, 1)
+        is_right = stream.read(len(_DESCRIPTOR_SIGNATURE)) == _DESCRIPTOR_SIGNATURE
+    if not is_right:
         raise zipfile.BadZipFile(f"the header of '{entry.filename}' is wrong")
-    start: int = entry.header_offset + _LOCAL_HEADER.size + name_length + padding_length
-    return start + entry.compress_size
