@@ -60,5 +60,8 @@ def apply_rope(x_BLHK: Tensor, table: RopeTable) -> Tensor:
         rotated = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
     else:
         # A pair is a complex number and the rotation one multiplication: one pass over memory instead of seven.
-        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+        numbers, turn = torch.view_as_complex(pairs), torch.complex(cos, sin)
+        # A cast has made a copy of its own, which may be overwritten (autograd would copy it back and forth).
+        overwrite = x_BLHK.dtype != torch.float32 and not numbers.requires_grad
+        rotated = torch.view_as_real(numbers.mul_(turn) if overwrite else numbers * turn)
     return rotated.flatten(-2).to(x_BLHK.dtype)
