@@ -99,3 +99,12 @@ def test_single_layers(goldens: Path, name: str) -> None:
         tower.truncate(1)
         assert tower.config.layers == 2
         assert_close(tower.forward_features(square), expected[f"{prefix}.truncate=1.features"])
+
+
+def test_a_bfloat16_tower_takes_float32_pixels(goldens: Path) -> None:
+    tower = build(goldens, "core_cls_p16_d64").bfloat16()
+    pixels = inputs(goldens, tower)["g4x4"]
+    with torch.inference_mode():
+        features = tower(pixels)
+        torch.testing.assert_close(features, tower(pixels.bfloat16()), atol=0, rtol=0)
+    assert features.dtype == torch.bfloat16

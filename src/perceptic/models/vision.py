@@ -172,7 +172,9 @@ class VisionTransformer(nn.Module):
             )
         rows, columns = self.grid(pixels)
         # The convolution's kernels do not overlap, so it is one matrix product; on CPU that takes a third of the time.
-        x_BLD = F.linear(self.patches(pixels), self.conv1.weight.flatten(1))
+        # Pixels come as float32 whatever type the weights were stored in.
+        patches_BLP = self.patches(pixels).to(self.conv1.weight.dtype)
+        x_BLD = F.linear(patches_BLP, self.conv1.weight.flatten(1))
         if self.config.use_cls_token:
             x_BLD = torch.cat([self.class_embedding.expand(x_BLD.shape[0], 1, -1).to(x_BLD.dtype), x_BLD], dim=1)
         if self.config.use_abs_posemb:
