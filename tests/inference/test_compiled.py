@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from perceptic.configs import ClipConfig, TextConfig, VisionConfig
-from perceptic.errors import ConfigError, MissingDependencyError
+from perceptic.errors import ConfigError, MissingDependencyError, OutputError
 from perceptic.inference import native
 from perceptic.inference.compiled import AcceleratedVisionTransformer, KernelChoice, accelerate
 from perceptic.models.clip import CLIP
@@ -270,6 +270,13 @@ class TestKernelCache:
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("CC", raising=False)
         with pytest.raises(MissingDependencyError, match=r"gcc is not installed.*apt install gcc.*kernels='torch'"):
+            accelerate(tower, kernels="native", cache_folder=tmp_path / "cache")
+        assert not accelerate(tower, cache_folder=tmp_path / "cache").uses_native_kernels
+
+    def test_cache_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "cache").write_text("a file in the way")
+        tower = make_tower(CORE)
+        with pytest.raises(OutputError, match="cache"):
             accelerate(tower, kernels="native", cache_folder=tmp_path / "cache")
         assert not accelerate(tower, cache_folder=tmp_path / "cache").uses_native_kernels
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from perceptic.configs import VisionConfig
-from perceptic.errors import ConfigError, MissingDependencyError
+from perceptic.errors import ConfigError, MissingDependencyError, OutputError
 from perceptic.inference.native import load_kernels
 from perceptic.inference.packed import (
     Kernels,
@@ -60,7 +60,7 @@ def accelerate(
         dtype: what the vision tower computes in, float32 or bfloat16; None keeps the model's. Pixels of any float
             type are taken, results have this type.
         kernels: "native" builds the compiled kernels or raises; "torch" uses torch's operators; "auto" takes native
-            kernels where processor and compiler allow and falls back to torch.
+            kernels where processor, compiler and cache folder allow and falls back to torch.
         cache_folder: where compiled kernels are kept; None is `~/.cache/perceptic/kernels`.
         consume: free the model's blocks while packing them, so that weights are never held twice. The model given
             must not be used afterwards.
@@ -68,7 +68,7 @@ def accelerate(
     Raises:
         ConfigError: a model on another device, another dtype, or sizes that native kernels cannot run ("native").
         MissingDependencyError: "native" on another processor or without a C compiler; bfloat16 without oneDNN.
-        OutputError: the cache folder cannot be written.
+        OutputError: "native", and the cache folder cannot be written.
     """
     if isinstance(model, CLIP):
         twin = copy.copy(model)
@@ -180,7 +180,7 @@ def _choose_kernels(
         return TorchKernels()
     try:
         native = load_kernels(dtype, cache_folder)
-    except MissingDependencyError:
+    except (MissingDependencyError, OutputError):
         if choice == "native":
             raise
         return TorchKernels()
