@@ -48,6 +48,7 @@ def test_compile_full_graph(name: str, make_tower: MakeTower) -> None:
         close(compiled(pixels_for(tower, 1, 2, 5)), tower(pixels_for(tower, 1, 2, 5)))
 
 
+@pytest.mark.slow
 def test_compile_the_backward(make_tower: MakeTower) -> None:
     tower = make_tower("PE-Lang-L14-448").train()
     pixels = pixels_for(tower)

@@ -12,11 +12,12 @@ import pytest
 import torch
 from huggingface_hub import errors as hub_errors
 
-from perceptic.configs import ClipConfig, VisionConfig
-from perceptic.errors import ConfigError, HubError, OutputError, WeightsNotFoundError
+from perceptic.configs import ClipConfig, VisionConfig, vision_config
+from perceptic.errors import ConfigError, HubError, OutputError, WeightsError, WeightsNotFoundError
 from perceptic.weights import hub
 from perceptic.weights.formats import FORMATS
 from perceptic.weights.hub import HubOptions, download, parse_uri
+from perceptic.weights.loading import build_empty
 from perceptic.weights.pretrained import CLIP, VisionTransformer
 from perceptic.weights.sources import find_files
 from perceptic.zoo import HubFile
@@ -170,6 +171,16 @@ def test_a_file_of_a_known_repository_has_its_card(monkeypatch: pytest.MonkeyPat
     card = find_files("hf://facebook/PE-Core-B16-224:other.pt").card
     assert card is not None
     assert card.name == "PE-Core-B16-224"
+
+
+def test_a_timm_name_is_no_clip_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tower = build_empty(VisionTransformer, vision_config("PE-Core-T16-384")).to_empty(device="cpu")
+    state = {f"visual.{key}": torch.zeros_like(value) for key, value in tower.state_dict().items()}
+    torch.save(FORMATS["timm"].from_perceptic(state), tmp_path / "w.pt")
+    file = "hf://timm/vit_pe_core_tiny_patch16_384.fb:model.safetensors"
+    install(monkeypatch, FakeHub({file: tmp_path / "w.pt"}, no_entry))
+    with pytest.raises(WeightsError, match=r"or both towers from hf://facebook/PE-Core-T16-384:PE-Core-T16-384\.pt"):
+        CLIP.from_pretrained("timm/vit_pe_core_tiny_patch16_384.fb")
 
 
 @pytest.mark.parametrize("uri", ["hf://a:b", "hf://a/b", "hf://a/b/c:d", "hf://a/b:"])

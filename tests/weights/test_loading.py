@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,18 +111,25 @@ def test_the_message_says_which_model_fits(tmp_path: Path) -> None:
         VisionTransformer.from_pretrained(path, config={"patch_size": 16, "width": 384, "layers": 12, "heads": 6})
 
 
-def test_a_tower_that_the_file_lacks(
-    make_tower: MakeTower, core_config: VisionConfig, clip_config: ClipConfig, tmp_path: Path
-) -> None:
-    path = save(make_tower(core_config), "original", tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=r"the file lacks 30 of 73 weights"):
-        CLIP.from_pretrained(path, config=clip_config)
-    spatial = tmp_path / "spatial.pt"
-    torch.save(VisionTransformer.from_config("PE-Spatial-T16-512").state_dict(), spatial)
-    with pytest.raises(
-        WeightsError, match=r"spatial\.pt: .*a vision tower without a text tower: use VisionTransformer"
-    ):
-        CLIP.from_pretrained(spatial)
+def test_a_tower_that_the_file_lacks(make_clip: MakeClip, clip_config: ClipConfig, tmp_path: Path) -> None:
+    clip = make_clip()
+    vision = save(clip.visual, "original", tmp_path / "vision.pt")
+    with pytest.raises(WeightsError, match=r"vision\.pt: original weights without a text tower; .* VisionTransformer"):
+        CLIP.from_pretrained(vision, config=clip_config)
+    with pytest.raises(WeightsError, match="without a text tower"):
+        TextTransformer.from_pretrained(vision)
+    torch.save(clip.text.state_dict(), tmp_path / "text.pt")
+    with pytest.raises(WeightsError, match="without a vision tower; load them with TextTransformer"):
+        VisionTransformer.from_pretrained(tmp_path / "text.pt")
+
+
+def test_copies_take_no_more_than_the_weights(make_clip: MakeClip, clip_config: ClipConfig, tmp_path: Path) -> None:
+    """Mapped tensors must not drag the whole file along when they are saved or copied."""
+    loaded = CLIP.from_pretrained(save(make_clip(), "open_clip", tmp_path / "w.pt"), config=clip_config)
+    torch.save(loaded.visual.attn_pool.state_dict(), tmp_path / "part.pt")
+    weights = sum(value.nbytes for value in loaded.visual.attn_pool.state_dict().values())
+    assert (tmp_path / "part.pt").stat().st_size < weights + 8000
+    assert same(copy.deepcopy(loaded), loaded)
 
 
 def test_quantised_weights_are_refused(make_tower: MakeTower, core_config: VisionConfig, tmp_path: Path) -> None:

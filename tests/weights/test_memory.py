@@ -54,7 +54,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the memory of a process from /proc")
 @pytest.mark.parametrize(
-    ("source", "dtype"), [("original.pt", "stored"), ("original.pt", "bfloat16"), ("open_clip", "bfloat16")]
+    ("source", "dtype"),
+    [
+        ("original.pt", "stored"),
+        ("open_clip", "bfloat16"),
+        pytest.param("original.pt", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("perceptic", "stored", marks=pytest.mark.slow),
+    ],
 )
 def test_peak_memory(folder: Path, source: str, dtype: str) -> None:
     command = [sys.executable, "-c", PROGRAM, "CLIP", str(folder / source), dtype, str(folder / "tiny")]

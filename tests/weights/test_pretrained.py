@@ -153,7 +153,7 @@ def test_a_vision_file_is_a_vision_bundle(spatial_file: Path) -> None:
     bundle = load_bundle(spatial_file)
     assert isinstance(bundle.model, VisionTransformer)
     assert bundle.preprocessing == Preprocessing(image_size=512)
-    with pytest.raises(WeightsError, match="a vision tower without a text tower"):
+    with pytest.raises(WeightsError, match="original weights without a text tower; load them with VisionTransformer"):
         load_bundle(spatial_file, kind="clip")
 
 

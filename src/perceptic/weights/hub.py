@@ -6,7 +6,6 @@ Tests replace `_hf_hub_download`; beside the search for CLIP's vocabulary nothin
 from __future__ import annotations
 
 import errno
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from typing import Any
 from perceptic.errors import ConfigError, HubError, OutputError, PercepticError, WeightsNotFoundError
 from perceptic.network import hub_is_known
 from perceptic.zoo import HubFile
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,7 @@ def load_open_weights(
     device: torch.device | str | None = None,
 ) -> PretrainedT:
     """`from_pretrained` for weights that are already opened. Raises WeightsError and ConfigError as it does."""
+    _require_towers(model_class._tower, files, weights)
     chosen = _pick_config(model_class._config_class, config, files, weights)
     model = build_empty(model_class, chosen)
     fill(model, weights, model_class._tower, dtype)
@@ -320,6 +321,20 @@ def _find_tokenizer(model: CLIP, files: ModelFiles) -> ClipTokenizer:
     return tokenizer
 
 
+def _require_towers(tower: Tower | None, files: ModelFiles, weights: OpenedWeights) -> None:
+    missing = ({"vision", "text"} if tower is None else {tower}) - weights.towers
+    if not missing:
+        return
+    advice = ""
+    if weights.towers == {"vision"}:
+        advice = "; load them with VisionTransformer"
+        if files.card and files.card.is_clip:
+            advice += f", or both towers from {files.card.original}"
+    elif "vision" not in weights.towers:
+        advice = "; load them with TextTransformer"
+    raise WeightsError(f"{files.weights}: {weights.form.name} weights without a {missing.pop()} tower{advice}")
+
+
 def _pick_config(config_class: type[Any], given: Any, files: ModelFiles, weights: OpenedWeights) -> Any:
     """The architecture: what the caller says, else the folder, else the card, else the shapes."""
     if given is not None:
@@ -341,14 +356,8 @@ def _as_config(config_class: type[Any], given: Any) -> Any:
     if isinstance(given, ClipConfig) and config_class is not ClipConfig:
         given = given.vision if config_class is VisionConfig else given.text
     if not isinstance(given, config_class):
-        raise ConfigError(_wrong_config(config_class, given))
+        raise ConfigError(f"expected a {config_class.__name__}, not a {type(given).__name__}")
     return given
-
-
-def _wrong_config(config_class: type[Any], given: Any) -> str:
-    if config_class is ClipConfig and isinstance(given, VisionConfig):
-        return "this is a vision tower without a text tower: use VisionTransformer (Lang and Spatial have no CLIP)"
-    return f"expected a {config_class.__name__}, not a {type(given).__name__}"
 
 
 def _canonical(name: str) -> str:
