@@ -7,6 +7,7 @@ line of help each, so that `perceptic --help` lists them without importing any o
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -65,6 +66,9 @@ def command(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `perceptic` script. Exits with 0, 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
+    # What our loaders announce, such as a licence before a download, is for the person at the terminal too.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("perceptic").setLevel(logging.INFO)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
