@@ -29,7 +29,7 @@ from perceptic.world.encoding import mp4_bytes
 
 State = Literal["ok", "missing", "broken"]
 
-# Made anew with every new bundled model: cd src/perceptic/assets && sha256sum pe-core-nano/* > SHA256SUMS
+# Made anew with every new bundled file: cd src/perceptic/assets && sha256sum */* > SHA256SUMS
 CHECKSUMS = Path(__file__).parents[1] / "assets" / "SHA256SUMS"
 
 _PACKAGES = ("torch", "numpy", "pillow", "av", "tokenizers", "safetensors", "huggingface-hub", "pyarrow")

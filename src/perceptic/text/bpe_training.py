@@ -1,19 +1,14 @@
-"""Learning a small vocabulary of CLIP's design from a corpus.
-
-Own code because the trainer of `tokenizers` breaks ties by hash order when words carry an end mark: the same corpus
-gives other files. Here ties go to the alphabetically first pair.
-"""
+"""Learning a small vocabulary of CLIP's design from a corpus."""
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
-from itertools import pairwise
 
 from perceptic.errors import TextError
 from perceptic.text.cleaning import CleanMode, clean
 from perceptic.text.clip_tokenizer import DEFAULT_CONTEXT_LENGTH, ClipTokenizer
+from perceptic.text.pair_merging import PairCounts
 from perceptic.text.pieces import SPECIAL_TOKENS, WORD_END, byte_symbols, make_splitter
 from perceptic.text.vocabulary import Merge
 
@@ -44,7 +39,8 @@ def train_bpe(
     """
     if vocab_size < _NUM_FIXED:
         raise TextError(f"vocab_size must be at least {_NUM_FIXED} (bytes and special tokens), not {vocab_size}")
-    words = _Words(_count_pieces(texts, clean_mode))
+    pieces = _count_pieces(texts, clean_mode)
+    words = PairCounts({(*piece[:-1], piece[-1] + WORD_END): count for piece, count in pieces.items()})
     merges: list[Merge] = []
     while len(merges) < vocab_size - _NUM_FIXED:
         pair = words.most_frequent_pair()
@@ -66,67 +62,3 @@ def _count_pieces(texts: Iterable[str], clean_mode: CleanMode) -> Counter[str]:
             raise TextError(f"texts[{index}] must be a string, not {type(text).__name__}")
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(clean(text, clean_mode)))
     return counts
-
-
-class _Words:
-    """The distinct pieces as lists of symbols, with the count of every pair of neighbours kept up to date."""
-
-    def __init__(self, counts: Counter[str]) -> None:
-        pieces = sorted(counts)
-        self._symbols = [[*piece[:-1], piece[-1] + WORD_END] for piece in pieces]
-        self._counts = [counts[piece] for piece in pieces]
-        self._pair_counts: Counter[Merge] = Counter()
-        self._words_with: defaultdict[Merge, set[int]] = defaultdict(set)
-        self._made: set[str] = set()
-        for word in range(len(pieces)):
-            self._add_pairs(word)
-        self._queue = [(-count, pair) for pair, count in self._pair_counts.items()]
-        heapq.heapify(self._queue)
-
-    def most_frequent_pair(self) -> Merge | None:
-        """None when every piece is one symbol. Pairs that would make an existing symbol again are passed over."""
-        while self._queue:
-            negative_count, pair = heapq.heappop(self._queue)
-            # Entries are not updated in place: one whose count has changed since is stale, a newer one follows.
-            is_current = self._pair_counts[pair] == -negative_count != 0
-            if is_current and "".join(pair) not in self._made:
-                return pair
-        return None
-
-    def merge(self, pair: Merge) -> None:
-        """Join every occurrence of the pair and recount the words it was in."""
-        self._made.add("".join(pair))
-        changed: set[Merge] = set()
-        for word in self._words_with.pop(pair):
-            changed |= self._remove_pairs(word)
-            self._symbols[word] = _joined(self._symbols[word], pair)
-            changed |= self._add_pairs(word)
-        for other in changed:
-            heapq.heappush(self._queue, (-self._pair_counts[other], other))
-
-    def _add_pairs(self, word: int) -> set[Merge]:
-        pairs = list(pairwise(self._symbols[word]))
-        for pair in pairs:
-            self._pair_counts[pair] += self._counts[word]
-            self._words_with[pair].add(word)
-        return set(pairs)
-
-    def _remove_pairs(self, word: int) -> set[Merge]:
-        pairs = list(pairwise(self._symbols[word]))
-        for pair in pairs:
-            self._pair_counts[pair] -= self._counts[word]
-        return set(pairs)
-
-
-def _joined(symbols: list[str], pair: Merge) -> list[str]:
-    left, right = pair
-    result: list[str] = []
-    position = 0
-    while position < len(symbols):
-        if symbols[position] == left and symbols[position + 1 : position + 2] == [right]:
-            result.append(left + right)
-            position += 2
-        else:
-            result.append(symbols[position])
-            position += 1
-    return result
