@@ -229,17 +229,17 @@ class TestKernelCache:
         native._load.cache_clear()
 
     def test_second_load_builds_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        native._load(tmp_path, has_bfloat16=False)
+        native._load(tmp_path, has_amx=False)
         (library,) = tmp_path.iterdir()
         stamp = library.stat().st_mtime_ns
         native._load.cache_clear()
         monkeypatch.setenv("CC", "/no/such/compiler")
-        native._load(tmp_path, has_bfloat16=False)
+        native._load(tmp_path, has_amx=False)
         assert library.stat().st_mtime_ns == stamp
 
     @pytest.mark.parametrize("damage", ["cut", "altered", "empty"])
     def test_damaged_library_is_rebuilt(self, damage: str, tmp_path: Path, kernel_cache: Path) -> None:
-        native._load(kernel_cache / "float32", has_bfloat16=False)
+        native._load(kernel_cache / "float32", has_amx=False)
         (good,) = (kernel_cache / "float32").iterdir()
         content = good.read_bytes()
         middle = len(content) // 2
@@ -249,13 +249,13 @@ class TestKernelCache:
             "empty": b"",
         }[damage]
         (tmp_path / good.name).write_bytes(broken)
-        native._load(tmp_path, has_bfloat16=False)
+        native._load(tmp_path, has_amx=False)
         (rebuilt,) = tmp_path.iterdir()
         assert native._is_whole(rebuilt)
         assert len(rebuilt.read_bytes()) == len(content)
 
     def test_sources_and_flags_name_the_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        flags, sources = native._recipe(has_bfloat16=False)
+        flags, sources = native._recipe(has_amx=False)
         assert native._key(flags, sources) == native._key(flags, sources)
         assert native._key([*flags, "-g"], sources) != native._key(flags, sources)
         for source in native.SOURCES.iterdir():
@@ -263,7 +263,7 @@ class TestKernelCache:
         (tmp_path / "common.h").write_text((native.SOURCES / "common.h").read_text() + "\n")
         before = native._key(flags, sources)
         monkeypatch.setattr(native, "SOURCES", tmp_path)
-        assert native._key(*native._recipe(has_bfloat16=False)) != before
+        assert native._key(*native._recipe(has_amx=False)) != before
 
     def test_no_compiler(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tower = make_tower(CORE)
@@ -291,7 +291,7 @@ class TestKernelCache:
 
     def test_two_builders_at_once(self, tmp_path: Path) -> None:
         with ThreadPoolExecutor(2) as pool:
-            builds = [pool.submit(native._load.__wrapped__, tmp_path, has_bfloat16=False) for _ in range(2)]
+            builds = [pool.submit(native._load.__wrapped__, tmp_path, has_amx=False) for _ in range(2)]
             for build in builds:
                 build.result()
         (library,) = tmp_path.iterdir()

@@ -1,9 +1,10 @@
-"""Kernels in C for x86-64 processors with AVX-512 (float32) and AMX (bfloat16): built once, kept, called on tensors.
+"""Kernels in C for x86-64 processors with AVX-512, and AMX where there is it: built once, kept, called on tensors.
 
-`kernels/*.c` is about 400 lines. It is compiled with the system's C compiler on first use (about two seconds) and the
-library is kept in the cache folder under a name that changes with the sources, the flags and the compiler, followed
-by its own digest, so that a cut or altered file is rebuilt instead of loaded. Several processes may build at once:
-each writes a whole file under the same name.
+`NativeKernels` are those of a vision tower (float32 on AVX-512, bfloat16 on AMX); `inference.decoder_kernels` runs a
+decoder's steps from the same library. `kernels/*.c` is about 1,000 lines. It is compiled with the system's C compiler
+on first use (about five seconds) and the library is kept in the cache folder under a name that changes with the
+sources, the flags and the compiler, followed by its own digest, so that a cut or altered file is rebuilt instead of
+loaded. Several processes may build at once: each writes a whole file under the same name.
 
 Parallel loops run on the OpenMP threads that torch already has.
 """
@@ -19,6 +20,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +35,53 @@ COMPILERS = ("gcc", "cc")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _AMX = ("avx512_bf16", "amx_tile", "amx_bf16")
 _DIGEST_BYTES = 32
+_SOURCES = (
+    "elementwise.c",
+    "attention_f32.c",
+    "products.c",
+    "product_dots.c",
+    "cached_attention.c",
+    "decoder_step.c",
+    "read_memory.c",
+)
+_AMX_SOURCES = ("attention_bf16.c", "product_tiles.c")
+
+
+# The arguments of every kernel, a letter each: p pointer, n 64-bit count, f float. All end with the number of threads.
+_SIGNATURES = {
+    "layer_norm_f32": "ppppppnnf",
+    "gelu_f32": "ppnn",
+    "attention_f32": "pppppnnnn",
+    "decoder_step": "ppppppn",
+    "linear_bf16": "pppn",
+    "sum_words": "pn",
+}
+_AMX_SIGNATURES = {
+    "layer_norm_bf16": "ppppppnnf",
+    "gelu_bf16": "ppnn",
+    "attention_bf16": "ppppnnnn",
+}
+_C_TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
+
+Argument = Tensor | int | float | None | Any  # Any: ctypes.byref of a structure
+
+
+class NativeLibrary:
+    """The compiled kernels by their C names. `has_amx` says whether those for AMX tiles are among them."""
+
+    def __init__(self, library: ctypes.CDLL, has_amx: bool) -> None:
+        self.has_amx = has_amx
+        self._functions: dict[str, Any] = {}
+        for name, letters in (_SIGNATURES | (_AMX_SIGNATURES if has_amx else {})).items():
+            function = getattr(library, name)
+            function.argtypes = [*(_C_TYPES[letter] for letter in letters), ctypes.c_int]
+            function.restype = ctypes.c_int64 if name == "sum_words" else None
+            self._functions[name] = function
+
+    def run(self, name: str, *arguments: Argument) -> Any:
+        """Call a kernel on torch's number of threads. Tensors are given by their memory, which must be contiguous."""
+        values = (value.data_ptr() if isinstance(value, Tensor) else value for value in arguments)
+        return self._functions[name](*values, torch.get_num_threads())
 
 
 @dataclass(frozen=True)
@@ -45,11 +94,11 @@ class Norm:
 
 
 class NativeKernels:
-    """The compiled kernels. Tensors are contiguous; the type is float32 or bfloat16 throughout."""
+    """The kernels of a vision tower. Tensors are contiguous; the type is float32 or bfloat16 throughout."""
 
-    def __init__(self, library: ctypes.CDLL, has_bfloat16: bool) -> None:
+    def __init__(self, library: NativeLibrary) -> None:
         self._library = library
-        self._types = {torch.float32: "f32"} | ({torch.bfloat16: "bf16"} if has_bfloat16 else {})
+        self._types = {torch.float32: "f32"} | ({torch.bfloat16: "bf16"} if library.has_amx else {})
 
     def supports(self, dtype: torch.dtype, config: VisionConfig) -> bool:
         """Whether a tower of this type and these sizes can run here."""
@@ -66,9 +115,9 @@ class NativeKernels:
         width = x_BLD.shape[-1]
         y_BLD = torch.empty_like(x_BLD)
         shifted_BLD = x_BLD if shift_D is None else torch.empty_like(x_BLD)
-        self._call(
-            "layer_norm", x_BLD, norm.weight, norm.bias, y_BLD, shift_D, shifted_BLD,
-            x_BLD.numel() // width, width, ctypes.c_float(norm.epsilon),
+        rows = x_BLD.numel() // width
+        self._run(
+            "layer_norm", x_BLD, norm.weight, norm.bias, y_BLD, shift_D, shifted_BLD, rows, width, norm.epsilon
         )  # fmt: skip
         return y_BLD, shifted_BLD
 
@@ -76,7 +125,7 @@ class NativeKernels:
         """gelu(x + bias), written over x."""
         assert x.is_contiguous()
         width = x.shape[-1]
-        self._call("gelu", x, bias, x.numel() // width, width)
+        self._run("gelu", x, bias, x.numel() // width, width)
         return x
 
     def attention(self, qkv_BLD: Tensor, bias: Tensor | None, rope: RopeTable | None, heads: int) -> Tensor:
@@ -87,19 +136,12 @@ class NativeKernels:
         y_BLD = qkv_BLD.new_empty(batch, tokens, width // 3)
         # A bfloat16 product has added its bias before rounding.
         late = (bias,) if qkv_BLD.dtype == torch.float32 else ()
-        self._call("attention", qkv_BLD, *late, cosine, sine, y_BLD, batch, tokens, heads, width // 3 // heads)
+        self._run("attention", qkv_BLD, *late, cosine, sine, y_BLD, batch, tokens, heads, width // 3 // heads)
         return y_BLD
 
-    def _call(self, name: str, x: Tensor, *arguments: Tensor | int | ctypes.c_float | None) -> None:
-        function = getattr(self._library, f"{name}_{self._types[x.dtype]}")
+    def _run(self, name: str, x: Tensor, *arguments: Argument) -> None:
         if x.numel():
-            function(*map(_as_c, (x, *arguments)), ctypes.c_int(torch.get_num_threads()))
-
-
-def _as_c(value: Tensor | int | ctypes.c_float | None) -> object:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
-    return ctypes.c_int64(value) if isinstance(value, int) else value
+            self._library.run(f"{name}_{self._types[x.dtype]}", x, *arguments)
 
 
 def default_cache_folder() -> Path:
@@ -130,13 +172,21 @@ def load_kernels(dtype: torch.dtype, cache_folder: str | Path | None = None) -> 
     missing = missing_features(dtype)
     if missing:
         raise MissingDependencyError(f"the {dtype} kernels need {', '.join(missing)}, which this machine lacks")
+    return NativeKernels(load_library(cache_folder))
+
+
+def load_library(cache_folder: str | Path | None = None) -> NativeLibrary:
+    """All kernels that this processor can run; it must have AVX-512. Raises as `load_kernels`."""
+    missing = missing_features(torch.float32)
+    if missing:
+        raise MissingDependencyError(f"the kernels need {', '.join(missing)}, which this machine lacks")
     folder = default_cache_folder() if cache_folder is None else Path(cache_folder)
-    return _load(folder, has_bfloat16=not missing_features(torch.bfloat16))
+    return _load(folder, has_amx=not missing_features(torch.bfloat16))
 
 
 @functools.cache
-def _load(folder: Path, has_bfloat16: bool) -> NativeKernels:
-    flags, sources = _recipe(has_bfloat16)
+def _load(folder: Path, has_amx: bool) -> NativeLibrary:
+    flags, sources = _recipe(has_amx)
     path = folder / f"{_key(flags, sources)}.so"
     if not _is_whole(path):
         content = _build_with_any_compiler(flags, sources)
@@ -145,18 +195,18 @@ def _load(folder: Path, has_bfloat16: bool) -> NativeKernels:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise MissingDependencyError(f"{path}: the kernels cannot be loaded into this Python: {error}") from error
-    if has_bfloat16 and not library.prepare_tiles():
+    if has_amx and not library.prepare_tiles():
         raise MissingDependencyError("the bfloat16 kernels need AMX tiles, which this system does not hand out")
-    return NativeKernels(library, has_bfloat16)
+    return NativeLibrary(library, has_amx)
 
 
-def _recipe(has_bfloat16: bool) -> tuple[list[str], list[Path]]:
+def _recipe(has_amx: bool) -> tuple[list[str], list[Path]]:
     """Compiler flags and source files."""
     flags = ["-O3", "-std=gnu11", "-fPIC", "-fopenmp", "-mtune=native", "-mfma", *(f"-m{name}" for name in _AVX512)]
-    names = ["elementwise.c", "attention_f32.c"]
-    if has_bfloat16:
+    names = [*_SOURCES]
+    if has_amx:
         flags += ["-mavx512bf16", "-mamx-tile", "-mamx-bf16"]
-        names.append("attention_bf16.c")
+        names += _AMX_SOURCES
     return flags, [SOURCES / name for name in names]
 
 

@@ -15,9 +15,6 @@ typedef struct {
     const float *cosine, *sine;
 } attention_shape;
 
-static inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
-static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Heads of images are independent; where there are fewer of them than threads, the query rows are divided too. */
 static inline int64_t query_parts(const attention_shape *s, int64_t blocks, int threads) {
     return smaller(blocks, round_up(threads, s->batch * s->heads) / (s->batch * s->heads));

@@ -1,40 +1,16 @@
 /* Rotary attention in bfloat16 on AMX tiles, accumulated in float32. Head sizes are multiples of 32. */
 #include "attention.h"
+#include "tiles.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TILE_WORDS = 256, BLOCK = 32 }; /* a tile is 16 x 16 words of two bfloat16 each; a block of queries two tiles */
+enum { BLOCK = 32 }; /* a block of queries is two tiles high */
 
 /* Linux hands out the tile registers on request. Returns 1 where this processor and kernel have them. */
 int prepare_tiles(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
-}
-
-typedef struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
-
-static tile_config use_full_tiles(void) {
-    tile_config before, full = {.palette = 1};
-    for (int t = 0; t < 8; t++) {
-        full.row_bytes[t] = 64;
-        full.rows[t] = 16;
-    }
-    _tile_storeconfig(&before);
-    _tile_loadconfig(&full);
-    return before;
-}
-
-/* Other libraries in this thread remember their own tile shapes: leave as found. */
-static void restore_tiles(const tile_config *before) {
-    if (before->palette)
-        _tile_loadconfig(before);
-    else
-        _tile_release();
 }
 
 typedef struct {

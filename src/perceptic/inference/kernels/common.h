@@ -14,13 +14,30 @@ typedef uint16_t bf16; /* the upper half of a float32 */
 static inline __m512 load_f32(const f32 *p) { return _mm512_loadu_ps(p); }
 static inline void store_f32(f32 *p, __m512 v) { _mm512_storeu_ps(p, v); }
 
-#ifdef __AVX512BF16__
 static inline __m512 load_bf16(const bf16 *p) {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
-static inline void store_bf16(bf16 *p, __m512 v) { _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(v)); }
+
+/* To the nearest bfloat16, halves to even, in the upper half of each word. */
+static inline __m512i rounded_to_bf16(__m512 v) {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i is_odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(is_odd, _mm512_set1_epi32(0x7fff)));
+    return _mm512_and_si512(sum, _mm512_set1_epi32((int)0xffff0000));
+}
+
+static inline void store_bf16(bf16 *p, __m512 v) {
+#ifdef __AVX512BF16__
+    const __m256i narrow = (__m256i)_mm512_cvtneps_pbh(v);
+#else
+    const __m256i narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_to_bf16(v), 16));
 #endif
+    _mm256_storeu_si256((__m256i *)p, narrow);
+}
+
+static inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* 16 biases, or zeros where there is no bias. */
 static inline __m512 load_bias(const float *bias, int64_t i) {
