@@ -1,0 +1,196 @@
+"""A decoder's steps in compiled kernels: one call reads a token for every row of a batch.
+
+A step is bound by reading the weights from memory. They are read once, in the order in which they lie, for all rows of
+the batch, so that nothing is repacked or copied: bfloat16 weights stay the model's own tensors, int8 and int4 ones the
+codes of `models.quantized`. Sums are in float32; what enters a product is rounded to bfloat16, as in the model.
+
+The structures mirror `kernels/products.h` and `kernels/decoder.h`.
+
+Shapes: B rows, D width, G key-value heads, S columns of the cache, K head size, P = K/2 rotated pairs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perceptic.inference.native import NativeLibrary
+from perceptic.models.decoder import Decoder, DecoderBlock
+from perceptic.models.kv_cache import KVCache
+from perceptic.models.quantized import Int4Matrix, Int8Matrix
+from perceptic.models.rope import RopeTable
+
+Matrix = Tensor | Int8Matrix | Int4Matrix
+
+_KINDS: dict[type, int] = {Tensor: 0, Int8Matrix: 1, Int4Matrix: 2}
+_COLUMN_STEP = 32
+_HEAD_STEP = 16
+_LARGEST_HEAD = 256
+_LAYER_MATRICES = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
+
+
+class _CMatrix(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("codes", "scales", "codebook")] + [
+        (name, ctypes.c_int64) for name in ("kind", "rows", "columns")
+    ]
+
+
+class _CLayer(ctypes.Structure):
+    _fields_ = [(name, _CMatrix) for name in _LAYER_MATRICES] + [
+        (name, ctypes.c_void_p) for name in ("attention_norm", "ffn_norm")
+    ]
+
+
+class _CDecoder(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("layers", "width", "heads", "kv_heads", "head_size", "ffn_width")),
+        ("layer", ctypes.c_void_p),
+        ("norm", ctypes.c_void_p),
+        ("epsilon", ctypes.c_float),
+    ]
+
+
+class _CCache(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("keys", "values", "padding")] + [
+        (name, ctypes.c_int64) for name in ("row_stride", "head_stride", "length")
+    ]
+
+
+def matrix_of(module: nn.Module) -> Matrix:
+    """What a linear or embedding module multiplies with."""
+    matrix: Matrix | None = getattr(module, "matrix", None)
+    if matrix is not None:
+        return matrix
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()
+
+
+def misfits(decoder: Decoder) -> list[str]:
+    """Why these kernels cannot run a decoder, in words; empty if they can."""
+    config = decoder.config
+    reasons = [
+        f"{name} must be a multiple of {step}, not {value}"
+        for name, value, step in (
+            ("dim", config.dim, _COLUMN_STEP),
+            ("the feed-forward width", config.ffn_width, _COLUMN_STEP),
+            ("the head size", config.head_size, _HEAD_STEP),
+            ("the width of all heads", config.n_heads * config.head_size, _COLUMN_STEP),
+        )
+        if value % step
+    ]
+    if config.head_size > _LARGEST_HEAD:
+        reasons.append(f"the head size must be at most {_LARGEST_HEAD}, not {config.head_size}")
+    blocks: list[DecoderBlock] = list(decoder.layers)  # type: ignore[arg-type]
+    matrices = [matrix for block in blocks for matrix in _matrices(block).values()] + [head_matrix(decoder)]
+    if any(isinstance(matrix, Tensor) and matrix.dtype != torch.bfloat16 for matrix in matrices):
+        reasons.append("weights must be bfloat16, int8 or int4")
+    for block in blocks:
+        kinds = {name: type(matrix) for name, matrix in _matrices(block).items()}
+        if len({kinds[name] for name in ("wq", "wk", "wv")}) > 1 or kinds["w1"] != kinds["w3"]:
+            reasons.append("wq, wk and wv must be stored alike, and w1 and w3")
+            break
+    return reasons
+
+
+def head_matrix(decoder: Decoder) -> Matrix:
+    """What makes logits of hidden states."""
+    return matrix_of(decoder.tok_embeddings if decoder.config.weight_tying else decoder.output)
+
+
+def _matrices(block: DecoderBlock) -> dict[str, Matrix]:
+    attention, ffn = block.attention, block.feed_forward
+    modules = (attention.wq, attention.wk, attention.wv, attention.wo, ffn.w1, ffn.w3, ffn.w2)
+    return {name: matrix_of(module) for name, module in zip(_LAYER_MATRICES, modules, strict=True)}
+
+
+class DecoderKernels:
+    """The steps of one decoder. It keeps the decoder's tensors alive, whose memory it reads; `misfits` must be empty."""
+
+    def __init__(self, decoder: Decoder, library: NativeLibrary) -> None:
+        self._library = library
+        self._kept: list[object] = []
+        config = decoder.config
+        blocks: list[DecoderBlock] = list(decoder.layers)  # type: ignore[arg-type]
+        layers = (_CLayer * len(blocks))(*map(self._layer, blocks))
+        self._kept.append(layers)
+        self._vocab_size = config.vocab_size
+        self._head = self._matrix(head_matrix(decoder))
+        self._decoder = _CDecoder(
+            len(blocks), config.dim, config.n_heads, config.num_kv_heads, config.head_size, config.ffn_width,
+            ctypes.addressof(layers), self._floats(decoder.norm.weight), config.norm_eps,
+        )  # fmt: skip
+
+    def step(self, x_BD: Tensor, cache: KVCache, rope_BP: RopeTable) -> Tensor:
+        """Hidden states (B, D) of one more token in each row, whose column `cache` has claimed and now gets."""
+        x_BD, padding = x_BD.contiguous(), cache.padding
+        cosine, sine = (table.expand(len(x_BD), -1).contiguous() for table in (rope_BP.cos_LP, rope_BP.sin_LP))
+        y_BD = torch.empty_like(x_BD)
+        c_cache = _c_cache(cache)
+        if padding is not None:
+            padding = padding.contiguous()
+            c_cache.padding = padding.data_ptr()
+        self._library.run(
+            "decoder_step", ctypes.byref(self._decoder), ctypes.byref(c_cache), x_BD, cosine, sine, y_BD, len(x_BD)
+        )
+        return y_BD
+
+    def logits(self, hidden_BD: Tensor) -> Tensor:
+        """(B, D) to (B, vocabulary)."""
+        hidden_BD = hidden_BD.contiguous()
+        logits_BV = hidden_BD.new_empty(len(hidden_BD), self._vocab_size)
+        self._library.run("linear_bf16", ctypes.byref(self._head), hidden_BD, logits_BV, len(hidden_BD))
+        return logits_BV
+
+    def _layer(self, block: DecoderBlock) -> _CLayer:
+        matrices = map(self._matrix, _matrices(block).values())
+        return _CLayer(*matrices, *map(self._floats, (block.attention_norm.weight, block.ffn_norm.weight)))
+
+    def _matrix(self, matrix: Matrix) -> _CMatrix:
+        c_matrix, tensors = _c_matrix(matrix)
+        self._kept += tensors
+        return c_matrix
+
+    def _floats(self, norm: Tensor) -> int:
+        weight = norm.detach().float().contiguous()
+        self._kept.append(weight)
+        return weight.data_ptr()
+
+
+def linear(library: NativeLibrary, x_BD: Tensor, matrix: Matrix) -> Tensor:
+    """x W^T for bfloat16 rows (B, columns of W), to bfloat16 (B, rows of W). Columns are a multiple of 32."""
+    x_BD = x_BD.contiguous()
+    c_matrix, tensors = _c_matrix(matrix)
+    y = x_BD.new_empty(len(x_BD), matrix.shape[0])
+    library.run("linear_bf16", ctypes.byref(c_matrix), x_BD, y, len(x_BD))
+    del tensors  # alive until here
+    return y
+
+
+def _c_matrix(matrix: Matrix) -> tuple[_CMatrix, Sequence[Tensor]]:
+    """A matrix as the kernels see it, and the tensors whose memory that is."""
+    rows, columns = matrix.shape
+    if isinstance(matrix, Tensor):
+        weight = matrix.contiguous()
+        return _CMatrix(weight.data_ptr(), None, None, _KINDS[Tensor], rows, columns), [weight]
+    tensors = [matrix.codes.contiguous(), matrix.scales.contiguous()]
+    if isinstance(matrix, Int4Matrix):
+        tensors.append(matrix.codebook.float().contiguous())
+    pointers: list[Any] = [tensor.data_ptr() for tensor in tensors] + [None] * (3 - len(tensors))
+    return _CMatrix(*pointers, _KINDS[type(matrix)], rows, columns), tensors
+
+
+def _c_cache(cache: KVCache) -> _CCache:
+    keys = [cache.keys(layer) for layer in range(cache.num_layers)]
+    values = [cache.values(layer) for layer in range(cache.num_layers)]
+    pointers = [
+        (ctypes.c_void_p * cache.num_layers)(*(tensor.data_ptr() for tensor in tensors)) for tensors in (keys, values)
+    ]
+    row_stride, head_stride, _, _ = keys[0].stride()
+    c_cache = _CCache(*map(ctypes.addressof, pointers), None, row_stride, head_stride, cache.length)
+    c_cache.kept = pointers  # a structure holds addresses only
+    return c_cache

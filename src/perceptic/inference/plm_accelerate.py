@@ -1,0 +1,212 @@
+"""Fast PerceptionLM inference on a CPU, applied from outside: `accelerate_plm(model)` returns a twin that computes the same.
+
+    plm = accelerate_plm(plm, consume=True)
+    generate(plm, tokenizer, prompts)
+
+The vision tower becomes that of `inference.compiled`. The decoder reads single tokens, one or one for each row of a
+batch, through `inference.decoder_kernels`, at the speed of memory; longer pieces of a prompt take the model's own path.
+What it gains is measured by `benchmarks/decode.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from perceptic.errors import ConfigError, MissingDependencyError, OutputError
+from perceptic.inference.compiled import KernelChoice, accelerate
+from perceptic.inference.decoder_kernels import DecoderKernels, misfits
+from perceptic.inference.native import load_library
+from perceptic.inference.packed import cast_module
+from perceptic.models.decoder import Decoder, Extended
+from perceptic.models.kv_cache import KVCache
+from perceptic.models.perception_lm import PerceptionLM
+from perceptic.models.quantized import QuantizedDecoder, quantize_decoder
+from perceptic.models.rope import RopeTable
+from perceptic.models.text_rope import rope_frequencies
+from perceptic.models.vision import VisionTransformer
+
+ModelT = TypeVar("ModelT", bound=PerceptionLM)
+WeightChoice = Literal["as stored", "int8", "int4"]
+
+
+def accelerate_plm(
+    model: ModelT,
+    *,
+    dtype: torch.dtype | None = None,
+    weights: WeightChoice = "as stored",
+    kernels: KernelChoice = "auto",
+    cache_folder: str | Path | None = None,
+    consume: bool = False,
+) -> ModelT:
+    """A twin of a PerceptionLM that runs fast on this CPU: same methods, no gradients, no saving.
+
+    Parts on another device (a tower on a GPU) are shared as they are. The decoder's weights are shared with the model,
+    not copied, unless `dtype` or `weights` ask for others.
+
+    Args:
+        dtype: what tower and decoder compute in, float32 or bfloat16; None keeps the model's. Compiled steps are for
+            bfloat16; a float32 decoder runs in torch's operators.
+        weights: "int8" or "int4" quantises the decoder's weights (`models.quantized`); "as stored" takes the model's.
+        kernels: "native" builds the compiled kernels or raises; "torch" uses torch's operators; "auto" takes native
+            kernels where processor, compiler and cache folder allow and falls back to torch.
+        cache_folder: where compiled kernels are kept; None is `~/.cache/perceptic/kernels`.
+        consume: free the model's weights while packing, casting or quantising them, so that they are never held twice.
+            The model given must not be used afterwards.
+
+    Raises:
+        ConfigError: no part of the model is on the CPU; a dtype or sizes that cannot run; a quantised model for which
+            other weights are asked.
+        MissingDependencyError: "native" on another processor or without a C compiler.
+        OutputError: "native", and the cache folder cannot be written.
+    """
+    if isinstance(model.decoder, AcceleratedDecoder):
+        raise ConfigError("the model is accelerated already")
+    if kernels not in ("auto", "native", "torch"):
+        raise ConfigError(f"kernels must be 'auto', 'native' or 'torch', not {kernels!r}")
+    devices = {next(part.parameters()).device.type for part in (model.vision_model, model.decoder.norm)}
+    if "cpu" not in devices:
+        raise ConfigError(f"accelerate_plm() is for models on the CPU, not on {', '.join(devices)}")
+    twin = copy.copy(model)
+    tower = _accelerated_tower(model.vision_model, dtype, kernels, cache_folder, consume)
+    projector = model.vision_projector if dtype is None else cast_module(model.vision_projector, dtype)
+    decoder = _with_weights(model.decoder, dtype, weights, consume)
+    twin._modules = {
+        **model._modules,
+        "vision_model": tower,
+        "vision_projector": projector,
+        "decoder": AcceleratedDecoder(decoder, _decoder_kernels(decoder, kernels, cache_folder)),
+    }
+    return twin
+
+
+class AcceleratedDecoder(Decoder):
+    """A `Decoder` for inference on a CPU, made by `accelerate_plm`.
+
+    Attributes:
+        uses_native_kernels: whether compiled kernels take its steps, or torch's operators.
+    """
+
+    def __init__(self, decoder: Decoder, kernels: DecoderKernels | None) -> None:
+        nn.Module.__init__(self)
+        self.config = decoder.config
+        self.grad_checkpointing = False
+        for name, module in decoder.named_children():
+            self.add_module(name, module)
+        self.uses_native_kernels = kernels is not None
+        self._kernels = kernels
+        self._plain = (decoder,)  # in a tuple: it is not a part, its parts are ours
+        self._frequencies_P = rope_frequencies(decoder.config)
+        super().train(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._plain[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._plain[0].device
+
+    @torch.no_grad()
+    def embed(self, token_ids_BL: Tensor) -> Tensor:
+        """As `Decoder.embed`."""
+        return self._plain[0].embed(token_ids_BL)
+
+    @torch.no_grad()
+    def forward(self, x_BLD: Tensor, positions: Tensor | None = None) -> Tensor:
+        """As `Decoder.forward`."""
+        return self._plain[0](x_BLD, positions)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def extend(self, x_BLD: Tensor, cache: KVCache) -> Extended:
+        """As `Decoder.extend`."""
+        if self._kernels is None or x_BLD.shape[1] != 1 or x_BLD.dtype != torch.bfloat16:
+            return self._plain[0].extend(x_BLD, cache)
+        rope = self._angles(cache)
+        cache = cache.grown(1)
+        return Extended(self._kernels.step(x_BLD[:, 0], cache, rope)[:, None], cache)
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """As `Decoder.logits`."""
+        if self._kernels is None or hidden.dtype != torch.bfloat16:
+            return self._plain[0].logits(hidden)
+        return self._kernels.logits(hidden.reshape(-1, hidden.shape[-1])).view(*hidden.shape[:-1], -1)
+
+    def _angles(self, cache: KVCache) -> RopeTable:
+        """Cosine and sine of the next position of each row, (B or 1, P)."""
+        length = torch.tensor([cache.length])
+        positions_B = length if cache.padding is None else length - cache.padding
+        angles_BP = positions_B[:, None].float() * self._frequencies_P
+        return RopeTable(angles_BP.cos(), angles_BP.sin())
+
+    def train(self, mode: bool = True) -> AcceleratedDecoder:
+        """Only evaluation mode exists. Raises ConfigError for `train(True)`."""
+        if mode:
+            self._refuse("trained")
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """There is none. Raises ConfigError."""
+        self._refuse("saved")
+
+    def _apply(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse("moved or cast")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise ConfigError(f"an accelerated model cannot be {what}: use the model that was given to accelerate_plm()")
+
+
+def _accelerated_tower(
+    tower: VisionTransformer,
+    dtype: torch.dtype | None,
+    kernels: KernelChoice,
+    cache_folder: str | Path | None,
+    consume: bool,
+) -> VisionTransformer:
+    if tower.conv1.weight.device.type != "cpu":
+        return tower
+    try:
+        return accelerate(tower, dtype=dtype, kernels=kernels, cache_folder=cache_folder, consume=consume)
+    except MissingDependencyError:  # bfloat16 without oneDNN
+        if kernels == "native":
+            raise
+        return tower if dtype is None else cast_module(tower, dtype)
+
+
+def _with_weights(decoder: Decoder, dtype: torch.dtype | None, weights: WeightChoice, consume: bool) -> Decoder:
+    """The decoder in another type or quantised, or as it is."""
+    if weights not in ("as stored", "int8", "int4"):
+        raise ConfigError(f"weights must be 'as stored', 'int8' or 'int4', not {weights!r}")
+    if weights != "as stored":
+        if isinstance(decoder, QuantizedDecoder):
+            raise ConfigError(f"the decoder is quantised already: leave out weights={weights!r}")
+        decoder = quantize_decoder(decoder, weights, consume=consume)
+    if dtype is None or decoder.dtype == dtype:
+        return decoder
+    return decoder.to(dtype) if consume else cast_module(decoder, dtype)
+
+
+def _decoder_kernels(
+    decoder: Decoder, choice: KernelChoice, cache_folder: str | Path | None
+) -> DecoderKernels | None:
+    """None where torch's operators are to run, by choice or for lack of anything else."""
+    if choice == "torch" or decoder.device.type != "cpu":
+        return None
+    reasons = misfits(decoder)
+    if decoder.dtype != torch.bfloat16:
+        reasons.append(f"they compute in bfloat16, not {decoder.dtype}")
+    if reasons:
+        if choice == "native":
+            raise ConfigError(f"the compiled decoder kernels cannot run this model: {'; '.join(reasons)}")
+        return None
+    try:
+        return DecoderKernels(decoder, load_library(cache_folder))
+    except (MissingDependencyError, OutputError):
+        if choice == "native":
+            raise
+        return None
