@@ -12,12 +12,14 @@ import pytest
 import perceptic
 
 PUBLIC = [
+    "Assistant",
     "CLIP",
     "ClipConfig",
     "ClipTokenizer",
     "ConfigError",
     "DataError",
     "Encoder",
+    "GenerationOptions",
     "HubError",
     "ImageTransform",
     "MediaError",
@@ -26,6 +28,7 @@ PUBLIC = [
     "PercepticError",
     "PerceptionLM",
     "Preprocessing",
+    "Seeing",
     "TextConfig",
     "TextError",
     "TextTransformer",
@@ -35,10 +38,15 @@ PUBLIC = [
     "WeightsError",
     "WeightsNotFoundError",
     "__version__",
+    "ask",
+    "caption",
     "classify",
+    "dense_describe",
+    "describe",
     "embed",
     "load_encoder",
     "load_image",
+    "locate",
     "read_video",
     "show",
     "similar",
@@ -50,7 +58,7 @@ HEAVY = ("torch", "numpy", "av", "PIL", "tokenizers", "huggingface_hub", "safete
 
 
 def test_public_names_are_these() -> None:
-    assert perceptic.__all__ == PUBLIC == sorted(PUBLIC)
+    assert sorted(perceptic.__all__) == PUBLIC == sorted(PUBLIC)
     assert dir(perceptic) == PUBLIC
 
 

@@ -7,7 +7,6 @@ Shapes: N items, F frames, S image side, E embedding size, L tokens, D tower wid
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 from perceptic.configs import Preprocessing
 from perceptic.errors import ConfigError, MissingDependencyError, OutputError
 from perceptic.inference.compiled import accelerate
+from perceptic.inference.fingerprint import fingerprint
 from perceptic.models.clip import CLIP
 from perceptic.models.vision import VisionTransformer
 from perceptic.text.clip_tokenizer import ClipTokenizer
@@ -45,8 +45,9 @@ class Encoder:
         """`consume` lets the bundle's model be taken apart, so that its weights are never held twice."""
         model = bundle.model.to(device=device, dtype=dtype).eval()
         self.name = bundle.name
-        # Taken before weights are packed: it must be the same with and without.
-        self.fingerprint = _fingerprint(model.visual if isinstance(model, CLIP) else model)
+        # Of the vision tower, which alone decides the vectors of pictures; taken before weights are packed: it must be
+        # the same with and without.
+        self.fingerprint = fingerprint(model.visual if isinstance(model, CLIP) else model, _FINGERPRINT_SAMPLES)
         fast = _accelerated(model, device, dtype, consume)
         self.clip = fast if isinstance(fast, CLIP) else None
         self.tower: VisionTransformer = fast.visual if isinstance(fast, CLIP) else fast
@@ -229,18 +230,3 @@ def _accelerated(
         return accelerate(model, dtype=dtype, consume=consume)
     except (MissingDependencyError, OutputError):
         return model  # a processor without the units, or no place to keep compiled kernels
-
-
-def _fingerprint(tower: VisionTransformer) -> str:
-    """Hexadecimal digest of names, shapes and evenly spaced values of the vision tower.
-
-    That tower alone decides the vectors of pictures. Sampled, so that it costs milliseconds for billions of
-    parameters; training moves every tensor.
-    """
-    digest = hashlib.sha256()
-    for name, parameter in sorted(tower.state_dict().items()):
-        flat = parameter.detach().flatten()
-        step = max(1, flat.numel() // _FINGERPRINT_SAMPLES)
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(flat[::step].float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:32]

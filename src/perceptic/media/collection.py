@@ -154,9 +154,13 @@ def _kind_or_none(path: Path) -> MediaKind | None:
 def _kind_by_content(path: Path) -> MediaKind | None:
     try:
         with path.open("rb") as stream:
-            header = stream.read(_HEADER_BYTES)
-    except OSError as error:
-        raise MediaError(path, f"cannot be opened: {error.strerror or error}") from error
+            return kind_of_content(stream.read(_HEADER_BYTES))
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise MediaError(path, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+
+
+def kind_of_content(header: bytes) -> MediaKind | None:
+    """Image, video or neither (None), by the first 16 bytes of a file."""
     if header[4:8] == b"ftyp" and header[8:12] in _STILL_BRANDS:
         return None
     for position, signature, kind in _SIGNATURES:

@@ -13,6 +13,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,6 +64,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_QUARTER_TURNED = frozenset({5, 6, 7, 8})
 
 # What Pillow's parsers raise on damaged input. Listed rather than `Exception`, so that our own mistakes stay visible.
 _PARSER_ERRORS = (
@@ -116,6 +118,38 @@ def load_image(
         if decode_size is not None:
             image.draft("RGB", (decode_size, decode_size))
         return _finish(image, name, max_pixels)
+
+
+@dataclass(frozen=True)
+class ImageSize:
+    """Of the upright picture, in pixels."""
+
+    width: int
+    height: int
+
+
+def image_size(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> ImageSize:
+    """The size that `load_image` will give, from the header alone.
+
+    One rare exception: a PNG whose EXIF block comes after its pixels and turns it has its sides swapped here.
+
+    Raises:
+        MediaError: as `load_image`, for what the header shows: no such file, not an image, too large.
+    """
+    name = _name_of(source)
+    if isinstance(source, Image.Image):
+        _check_size(source, name, max_pixels)
+        return _upright_size(source)
+    with _opened(source, name) as stream:
+        return _upright_size(_read_header(stream, name, max_pixels))
+
+
+def _upright_size(image: Image.Image) -> ImageSize:
+    # Asked for EXIF that it has not met yet, Pillow decodes the whole PNG to look behind its pixels.
+    unread = isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info
+    orientation = 1 if unread else _orientation(image)
+    sides = (image.height, image.width) if orientation in _QUARTER_TURNED else (image.width, image.height)
+    return ImageSize(*sides)
 
 
 def _name_of(source: ImageSource) -> str:

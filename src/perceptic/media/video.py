@@ -7,6 +7,7 @@ system, which may know codecs that PyAV's own does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from perceptic.media.frames import FrameReader, Frames, VideoInfo
 from perceptic.media.pyav_reader import PyavReader
 from perceptic.media.pyav_stream import CodecMissingError
 
-__all__ = ["FrameReader", "Frames", "ReaderName", "VideoInfo", "open_video", "probe_video", "read_video"]
+__all__ = ["FrameReader", "Frames", "ReaderName", "VideoInfo", "open_video", "probe_video", "read_chosen", "read_video"]
 
 ReaderName = Literal["auto", "pyav", "torchcodec"]
 
@@ -84,15 +85,25 @@ def read_video(
     if num_frames < 1:
         raise ConfigError(f"num_frames must be at least 1, not {num_frames}")
     with open_video(source, reader) as video:
-        for attempt in range(2):
-            known_frames = len(video.seconds)
-            indices = _choose(video, source, num_frames, frames_per_second, start_seconds, end_seconds)
-            try:
-                return video.read(indices)
-            except MediaError:
-                # A cut-off file holds fewer frames than it says. The reader has counted them now: choose again.
-                if attempt == 1 or len(video.seconds) >= known_frames:
-                    raise
+        return read_chosen(
+            video, lambda: _choose(video, source, num_frames, frames_per_second, start_seconds, end_seconds)
+        )
+
+
+def read_chosen(video: FrameReader, choose: Callable[[], Sequence[int]]) -> Frames:
+    """The frames that a rule chooses. Raises MediaError as `FrameReader.read` does.
+
+    Args:
+        choose: gives frame numbers by what the reader knows of the file; asked again if that changes.
+    """
+    for attempt in range(2):
+        known_frames = len(video.seconds)
+        try:
+            return video.read(choose())
+        except MediaError:
+            # A cut-off file holds fewer frames than it says. The reader has counted them now: choose again.
+            if attempt == 1 or len(video.seconds) >= known_frames:
+                raise
     raise AssertionError("unreachable")
 
 

@@ -5,11 +5,10 @@ A video's vector is the mean of its normalised frame embeddings, normalised (spe
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from perceptic.inference.encode import DTypeName, Encoder, ResizeMethod, load_en
 from perceptic.media.collection import MediaFile
 from perceptic.media.prefetch import Failure
 from perceptic.tasks.embeddings_file import Embedding, EmbeddingSettings
-from perceptic.tasks.journal import FileState, open_journal
-from perceptic.tasks.media_list import MediaList, Paths, list_media
+from perceptic.tasks.journal import open_journal
+from perceptic.tasks.media_list import FileState, MediaList, Paths, absolute_list, file_state, list_media
 from perceptic.tasks.media_stream import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_NUM_FRAMES,
@@ -148,7 +147,7 @@ def embed_to_file(
     """
     started = time.monotonic()
     encoder = load_encoder(model, device=device, dtype=dtype, method=method)
-    media = _absolute_list(list_media(paths))
+    media = absolute_list(list_media(paths))
     files = media.files
     with open_journal(Path(output), embedding_settings(encoder, num_frames), restart) as journal:
         todo = [file for file in files if not _is_done(file, journal.done)]
@@ -187,7 +186,7 @@ def embed_files(
     on_progress: OnProgress = ignore_progress,
 ) -> Generator[Embedding, None, None]:
     """One row per file as they get ready; a bad file gives a row with its reason."""
-    states = {file.path: _file_state(file.path) for file in files}
+    states = {file.path: file_state(file.path) for file in files}
     for result in encode_media(encoder, files, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress):
         file = result.file
         size, modified = states[file.path]
@@ -245,29 +244,11 @@ class _Saver:
 
 def _is_done(file: MediaFile, done: dict[str, FileState]) -> bool:
     known = done.get(str(file.path))
-    return known is not None and known == _file_state(file.path)
-
-
-def _file_state(path: Path) -> FileState:
-    try:
-        status = path.stat()
-    except OSError:
-        return (-1, -1)  # decoding gives the reason
-    return (status.st_size, status.st_mtime_ns)
+    return known is not None and known == file_state(file.path)
 
 
 def _missing_rows(media: MediaList) -> list[Embedding]:
     return [Embedding(path, "unknown", None, reason) for path, reason in media.missing.items()]
-
-
-def _absolute_list(media: MediaList) -> MediaList:
-    files = [replace(file, path=Path(_absolute(file.path))) for file in media.files]
-    return MediaList(files, {_absolute(path): reason for path, reason in media.missing.items()})
-
-
-def _absolute(path: str | Path) -> str:
-    # Not resolve(): links into content stores would give names that mean nothing to their owner.
-    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _json_values(fields: dict[str, Any]) -> dict[str, Any]:

@@ -32,8 +32,7 @@ from perceptic.tasks.embeddings_file import (
     write_part,
 )
 from perceptic.tasks.file_lock import exclusive_lock
-
-FileState = tuple[int, int]  # size in bytes, modification time in nanoseconds
+from perceptic.tasks.media_list import FileState
 
 
 class Journal:

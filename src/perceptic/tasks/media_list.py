@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from perceptic.errors import DataError, MediaError
 from perceptic.media.collection import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaFile, find_media, natural_key
 
 Paths = str | Path | Sequence[str | Path]
+FileState = tuple[int, int]  # size in bytes, modification time in nanoseconds
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,23 @@ def list_media(paths: Paths) -> MediaList:
 def is_media_name(path: str | Path) -> bool:
     """Whether a name ends like an image or a video, whatever the file holds and whether it exists."""
     return Path(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def absolute_list(media: MediaList) -> MediaList:
+    """The same files by paths that mean the same from every folder."""
+    files = [replace(file, path=Path(_absolute(file.path))) for file in media.files]
+    return MediaList(files, {_absolute(path): reason for path, reason in media.missing.items()})
+
+
+def file_state(path: Path) -> FileState:
+    """What changes when a file does; (-1, -1) where it cannot be asked."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1)  # decoding gives the reason
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _absolute(path: str | Path) -> str:
+    # Not resolve(): links into content stores would give names that mean nothing to their owner.
+    return os.path.abspath(path)  # noqa: PTH100
