@@ -19,9 +19,12 @@ from perceptic.world import (
     flip_caption,
     flip_scene,
     is_flip_safe,
+    label_caption,
     main_relation,
     sample_scene,
 )
+from perceptic.world.vocabulary import COLOURS, SIZES, TEXTURES
+from perceptic.world.wording import SYNONYMS
 
 SEEDS = range(450)
 
@@ -157,3 +160,14 @@ def test_the_caption_space_exceeds_a_million() -> None:
 
 def test_captions_of_a_thousand_scenes_are_nearly_all_different() -> None:
     assert len({captions(sample_scene(seed, "validation"), seed).long for seed in range(1000)}) > 960
+
+
+def test_a_label_names_the_shape_and_nothing_else() -> None:
+    for seed in range(60):
+        scene = sample_scene(seed, num_objects=1)
+        label = label_caption(scene, seed)
+        words = set(re.findall(r"[a-z-]+", label))
+        names = {scene.objects[0].shape, *SYNONYMS.get(scene.objects[0].shape, ())}
+        assert any(name in label for name in names)
+        assert not words & {*COLOURS, *SIZES, *TEXTURES, "background"}
+        assert label == label_caption(scene, seed)

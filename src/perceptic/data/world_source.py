@@ -56,8 +56,8 @@ class WorldCloseups:
     """`count` windows of `image_size` pixels around the one object of a scene of `scene_size` pixels.
 
     Objects appear as large as in whole pictures of `scene_size` at a fraction of the tokens. A model that starts with
-    them learns shapes in minutes; among whole pictures, which colours and places tell apart, it learns them last. All
-    three captions are the short one, which names neither place nor background.
+    them learns shapes in minutes; among whole pictures, which colours and places tell apart, it learns them last. The
+    short caption is the label, the shape and nothing else; medium and long are both the scene's short caption.
     """
 
     count: int
@@ -77,14 +77,14 @@ class WorldCloseups:
         for index in range(start, stop):
             seed = world_seed(self.seed, index)
             scene = world.sample_scene(seed, num_objects=1, text_fraction=0.0)
-            caption = world.captions(scene, seed, noise=self.noise).short
+            label, caption = world.label_caption(scene, seed), world.captions(scene, seed, noise=self.noise).short
             rng = np.random.default_rng(seed)
             item = scene.objects[0]
             left, top = (self._window(centre, item.radius, rng) for centre in (item.x, item.y))
             pixels = world.render_pixels(scene, self.scene_size)[
                 top : top + self.image_size, left : left + self.image_size
             ]
-            yield Sample(channels_first(pixels[None]), (caption, caption, caption), is_flip_safe=True)
+            yield Sample(channels_first(pixels[None]), (label, caption, caption), is_flip_safe=True)
 
     def _window(self, centre: float, radius: float, rng: np.random.Generator) -> int:
         """First pixel of a window that holds the object, along one axis; the object's middle where it is too large."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceptic.world.caption_noise import CaptionNoise
-    from perceptic.world.captioning import Captions, captions, count_tokens
+    from perceptic.world.captioning import Captions, captions, count_tokens, label_caption
     from perceptic.world.charts import Chart
     from perceptic.world.clip import EVENT_KINDS, Clip, Event, flip_clip, is_clip_flip_safe, reverse_clip, scene_at
     from perceptic.world.clip_captioning import action_phrase, clip_captions
@@ -101,6 +101,7 @@ __all__ = [
     "holds",
     "is_clip_flip_safe",
     "is_flip_safe",
+    "label_caption",
     "location",
     "main_relation",
     "mp4_bytes",
@@ -125,6 +126,7 @@ _NAMES = {
         "Captions",
         "captions",
         "count_tokens",
+        "label_caption",
     ),
     "charts": ("Chart",),
     "clip": (

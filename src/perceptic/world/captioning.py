@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -67,6 +67,13 @@ def captions(scene: Scene, seed: int | np.random.Generator = 0, *, noise: Captio
     groups = [Group(members) for members in grouped(scene.objects)]
     ordered = shuffled(rng, groups)
     return Captions(_short(scene, ordered, rng), _medium(scene, ordered, rng), _long(scene, ordered, rng))
+
+
+def label_caption(scene: Scene, seed: int | np.random.Generator = 0) -> str:
+    """The first object's shape and nothing else, as pictures of a labelled collection are captioned: "a star"."""
+    rng = seeded(seed, "label")
+    item = replace(scene.objects[0], colour="")
+    return pick(rng, _OPENINGS) + noun_phrase(item, rng, size=False, texture=False, text=False)
 
 
 def count_tokens(text: str) -> int:
