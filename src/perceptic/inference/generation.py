@@ -253,11 +253,10 @@ class _Read:
 
 def _read_prompt(model: PerceptionLM, prompt: Prompt, prefix_cache: PrefixCache | None, extra_columns: int) -> _Read:
     """Fill a cache with the prompt. Logits are computed for its last position only."""
-    weight = model.decoder.tok_embeddings.weight
     cache = prefix_cache.longest(prompt.cells) if prefix_cache is not None else None
     if cache is None:
         capacity = len(prompt) + extra_columns
-        cache = KVCache.empty(model.config.decoder, 1, capacity, device=weight.device, dtype=weight.dtype)
+        cache = KVCache.empty(model.config.decoder, 1, capacity, device=model.decoder.device, dtype=model.decoder.dtype)
     extended = model.decoder.extend(prompt_rows(model, prompt, cache.length), cache)
     logits_V = model.decoder.logits(extended.hidden_BLD[0, -1])
     return _Read(logits_V, extended.cache)
@@ -271,7 +270,7 @@ class _Step:
 
 @torch.inference_mode()
 def _step(model: PerceptionLM, token_ids: Sequence[int], cache: KVCache) -> _Step:
-    ids = torch.tensor(token_ids, device=model.decoder.tok_embeddings.weight.device)[:, None]
+    ids = torch.tensor(token_ids, device=model.decoder.device)[:, None]
     extended = model.decoder.extend(model.decoder.embed(ids), cache)
     return _Step(model.decoder.logits(extended.hidden_BLD[:, -1]), extended.cache)
 

@@ -103,7 +103,7 @@ def make_prompt(model: PerceptionLM, token_ids: Sequence[int], media: Tensor | E
 
 def prompt_rows(model: PerceptionLM, prompt: Prompt, start: int) -> Tensor:
     """Embedding rows (1, L - start, D) of the positions from `start` on; only the chunks they need are encoded."""
-    ids = torch.tensor([prompt.token_ids[start:]], device=model.decoder.tok_embeddings.weight.device)
+    ids = torch.tensor([prompt.token_ids[start:]], device=model.decoder.device)
     num_before = prompt.num_image_tokens(start)
     first_chunk, inside = divmod(num_before, prompt.tokens_per_chunk)
     if prompt.pixels is None or first_chunk >= len(prompt.pixels):

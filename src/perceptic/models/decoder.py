@@ -151,6 +151,16 @@ class Decoder(nn.Module):
                 std = fan**-0.5
                 nn.init.trunc_normal_(parameter, std=std, a=-3 * std, b=3 * std)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of embedding rows, hidden states and cache."""
+        return self.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids and embedding rows enter."""
+        return next(self.layers.parameters()).device
+
     def embed(self, token_ids_BL: Tensor) -> Tensor:
         """Embedding rows (B, L, D) of int64 ids."""
         x_BLD: Tensor = self.tok_embeddings(token_ids_BL)
