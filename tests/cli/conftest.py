@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perceptic import world
+from perceptic.cli.main import run
 from perceptic.world.encoding import mp4_bytes, png_bytes
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,6 +36,14 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = world.sample_clip(3, "validation", num_frames=16)
     (folder / "clip.mp4").write_bytes(mp4_bytes(world.render_clip(clip, 64), clip.frames_per_second))
     (folder / "torn.png").write_bytes(b"not a picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PLM-Nano with random weights: every command works on it, and its answers are noise."""
+    folder = tmp_path_factory.mktemp("models") / "noise"
+    assert run(["init", "PLM-Nano", str(folder)]) == 0
     return folder
 
 

@@ -37,7 +37,7 @@ def model_options(function: CommandT) -> CommandT:
             help="What the model computes in; auto: as saved if this machine has units for it, else float32.",
         ),
     )
-    return _apply(function, options)
+    return apply_options(function, options)
 
 
 def media_options(function: CommandT) -> CommandT:
@@ -63,7 +63,7 @@ def media_options(function: CommandT) -> CommandT:
             help="Resizing: exact as in training (default), or fast and up to one grey level off.",
         ),
     )
-    return _apply(function, options)
+    return apply_options(function, options)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
@@ -123,7 +123,8 @@ def progress_bar(label: str, unit: str = "files") -> Iterator[OnProgress]:
         yield update
 
 
-def _apply(function: CommandT, options: tuple[Callable[[CommandT], CommandT], ...]) -> CommandT:
+def apply_options(function: CommandT, options: tuple[Callable[[CommandT], CommandT], ...]) -> CommandT:
+    """Decorate a command with several options; help lists them in this order."""
     for option in reversed(options):
         function = option(function)
     return function
