@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 from perceptic.configs import ClipConfig, TextConfig, VisionConfig
+from perceptic.tasks.assistant import Assistant
 from perceptic.text.bpe_training import train_bpe
 from perceptic.weights.pretrained import CLIP, VisionTransformer
 
@@ -47,6 +50,32 @@ def tiny_tower(tmp_path_factory: pytest.TempPathFactory) -> Path:
         use_ln_post=False,
     )
     return VisionTransformer(config).save_pretrained(tmp_path_factory.mktemp("models") / "tiny-tower")
+
+
+@pytest.fixture(scope="session")
+def plm_folder(goldens: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PerceptionLM of two layers in the original's format: 4 tokens a chunk of 56 px, up to 4 tiles or frames.
+
+    Its weights are random, so its answers are noise; all that leads to them is what larger models have.
+    """
+    folder = tmp_path_factory.mktemp("plm") / "tiny-plm"
+    folder.mkdir()
+    for file in ("tied_scaled/params.json", "tied_scaled/consolidated.pth", "tokenizer/tokenizer.model"):
+        shutil.copy(goldens / "plm" / file, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded_assistant(plm_folder: Path) -> Assistant:
+    return Assistant.load(plm_folder, dtype="float32")
+
+
+@pytest.fixture
+def assistant(loaded_assistant: Assistant) -> Iterator[Assistant]:
+    """One model for all tests, remembering nothing of those before."""
+    loaded_assistant.forget()
+    yield loaded_assistant
+    loaded_assistant.forget()
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,10 @@ def first_span(answer: str) -> FrameSpan | None:
 def spans_with_text(answer: str) -> list[SpanText]:
     """All `[start, end]: description` items of an answer, in its order."""
     matches = list(_SPAN.finditer(answer))
-    ends = [*(match.start() for match in matches[1:]), len(answer)]
+    bounds = [*(match.start() for match in matches), len(answer)]
     return [
         SpanText(_span(match), _description(answer[match.end() : end]))
-        for match, end in zip(matches, ends, strict=True)
+        for match, end in zip(matches, bounds[1:], strict=True)
     ]
 
 

@@ -130,9 +130,7 @@ class _Video:
         view, info, seconds = self._view, self._video.info, self._video.seconds
         start, end = view.start_seconds, view.end_seconds
         if start is not None and start > info.duration_seconds:
-            raise MediaError(
-                view.part.name, f"is over at {info.duration_seconds:.2f} s, before start_seconds={start:g}"
-            )
+            raise MediaError(view.part.name, f"ends at {info.duration_seconds:.2f} s, before start_seconds={start:g}")
         if view.sampling == "uniform":
             chosen = _on_screen(seconds, start, end)
             return [chosen[i] for i in uniform_indices(len(chosen), min(view.num_frames, len(chosen)))]

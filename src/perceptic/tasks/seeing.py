@@ -142,7 +142,9 @@ def notes_on(
     if num_frames > known:
         notes.append(f"{num_frames} video frames; the model was trained with up to {known}")
         if not seeing.beyond_training:
-            raise ConfigError(f"{notes[0]}. Lower num_frames, or give beyond_training=True (--beyond-training)")
+            raise ConfigError(
+                f"{notes[0]}. Lower num_frames, show fewer videos, or give beyond_training=True (--beyond-training)"
+            )
     for view, medium in zip(views, seen, strict=True):
         tiles, known = view.max_num_tiles or 0, preprocessing.max_num_tiles
         if view.part.kind == "image" and tiles > known:
