@@ -17,6 +17,7 @@ from torch import Tensor
 
 from perceptic.configs_plm import PerceptionLMConfig, PerceptionLMPreprocessing
 from perceptic.errors import ConfigError, WeightsError, WeightsNotFoundError
+from perceptic.models.quantized import Quantization
 from perceptic.text.llama_tokenizer import RANK_FILE, TOKENIZER_JSON, LlamaTokenizer
 from perceptic.text.templates import SYSTEM_PROMPT
 from perceptic.weights import plm_huggingface_config, plm_original_config
@@ -31,6 +32,7 @@ from perceptic.weights.folder import (
 )
 from perceptic.weights.names import Pair, pair
 from perceptic.weights.plm_names import from_ours, huggingface_pairs, original_pairs
+from perceptic.weights.plm_quantized import read_quantization, with_quantized_names, write_quantization
 from perceptic.weights.shards import INDEX_FILE, find_shards, write_shards
 
 PLMFormat = Literal["perceptic", "original", "huggingface"]
@@ -70,7 +72,13 @@ _CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class PLMFolder:
-    """What a PerceptionLM folder says. `pairs` are its weight names; `tokenizer` is None where it has no file."""
+    """What a PerceptionLM folder says.
+
+    Attributes:
+        pairs: its weight names.
+        tokenizer: None where it has no file.
+        quantization: how the decoder's matrices are stored; None: as floats.
+    """
 
     path: Path
     form: PLMFormat
@@ -79,6 +87,7 @@ class PLMFolder:
     preprocessing: PerceptionLMPreprocessing
     pairs: tuple[Pair, ...]
     tokenizer: Path | None
+    quantization: Quantization | None = None
 
 
 def read_plm_folder(path: Path) -> PLMFolder:
@@ -114,21 +123,28 @@ def write_plm_folder(
     preprocessing: PerceptionLMPreprocessing,
     tokenizer: LlamaTokenizer,
     readme: str,
+    quantization: Quantization | None = None,
 ) -> None:
     """Write a folder in one of the formats, whole or not at all; an older model folder is replaced.
 
     Args:
         state: the model's own names.
+        quantization: of the state's decoder.
 
     Raises:
-        ConfigError: an unknown format.
+        ConfigError: an unknown format, or one that does not know quantised decoders.
         OutputError: no space, no permission, or the folder holds other files than a model's.
     """
     if form not in _WRITERS:
         raise ConfigError(f"no PerceptionLM format is named '{form}'; known: {', '.join(_WRITERS)}")
+    if quantization is not None and form != "perceptic":
+        raise ConfigError(f"the {form} format does not know decoders of 8 and 4 bits; write form='perceptic'")
     old_shards = tuple(file.name for file in destination.glob("model-*-of-*.safetensors"))
     with atomic_folder(destination, replaceable=_REPLACEABLE + old_shards) as folder:
         _WRITERS[form](folder, state, config, preprocessing)
+        if quantization is not None:
+            described = {**read_json(folder / CONFIG_FILE), "quantization": write_quantization(quantization)}
+            write_json(folder / CONFIG_FILE, described)
         if form == "huggingface":
             tokenizer.save_tokenizer_json(folder / TOKENIZER_JSON)
         else:
@@ -148,7 +164,9 @@ def _read_ours(path: Path, fields: Mapping[str, Any]) -> PLMFolder:
         if file.is_file()
         else PerceptionLMPreprocessing(tile_size=config.vision.image_size)
     )
-    return PLMFolder(path, "perceptic", find_shards(path), config, preprocessing, _own_pairs(), _tokenizer(path))
+    quantization = read_quantization(fields)
+    pairs = _own_pairs() if quantization is None else with_quantized_names(_own_pairs())
+    return PLMFolder(path, "perceptic", find_shards(path), config, preprocessing, pairs, _tokenizer(path), quantization)
 
 
 def _read_hf(path: Path, fields: Mapping[str, Any]) -> PLMFolder:
