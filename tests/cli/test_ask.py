@@ -15,6 +15,7 @@ import pytest
 from perceptic.cli._answering import printable
 from perceptic.cli.main import run
 from perceptic.tasks.assistant import Assistant
+from perceptic.weights import plm_card
 
 Captured = pytest.CaptureFixture[str]
 SHORT = ("--max-tokens", "5")
@@ -156,7 +157,10 @@ def test_a_missing_file_is_found_before_the_model_is_loaded(tmp_path: Path, caps
     assert "gone.png" in fails(capsys, tmp_path / "gone.png", "What?", "--model", tmp_path / "no-model")
 
 
-def test_the_default_model_says_what_to_do(capsys: Captured, shapes: Path) -> None:
+def test_the_default_model_says_what_to_do(
+    capsys: Captured, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plm_card, "NANO_FOLDER", tmp_path)  # a package without its weights
     error = fails(capsys, shapes / "red-circle.png", "What?")
     assert "no trained weights" in error
     assert "--model Perception-LM-1B" in error

@@ -82,15 +82,20 @@ def test_models_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "PE-Core-G14-448" in out
     assert "2,419.3 M" in out
     assert "Apache-2.0" in out
+    assert "Perception-LM-8B" in out
+    assert "FAIR" in out
 
 
 def test_models_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert len(rows) == 15
+    assert [row["kind"] for row in rows] == ["encoder"] * 15 + ["language model"] * 4
     by_name = {row["name"]: row for row in rows}
     assert by_name["PE-Spatial-T16-512"]["parameters"] == 5_683_200
     assert by_name["PE-Core-Nano"]["state"] in ("bundled", "missing")
+    assert by_name["Perception-LM-3B"]["parameters"] == 3_516_753_920
+    assert "Noncommercial" in by_name["Perception-LM-3B"]["licence"]
+    assert by_name["PLM-Nano"]["state"] in ("bundled", "missing")
     assert by_name["PE-Core-B16-224"]["where"] == "facebook/PE-Core-B16-224"
 
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from perceptic.configs_plm import PerceptionLMPreprocessing
+from perceptic.configs_plm import PLM_CONFIGS, PerceptionLMPreprocessing
 from perceptic.errors import ConfigError, OutputError, PercepticError, TextError, WeightsError, WeightsNotFoundError
+from perceptic.weights import plm_card
 from perceptic.weights.plm_card import count_plm_parameters, find_plm_card
 from perceptic.weights.plm_folder import PLMFormat, read_plm_folder
 from perceptic.weights.plm_pretrained import PerceptionLM, load_plm
@@ -282,3 +283,17 @@ def test_cards() -> None:
         assert card.repo_id == "facebook/Perception-LM-8B"
         assert count_plm_parameters(card.config) == 9_794_260_736
     assert find_plm_card("PE-Core-L14-336") is None
+
+
+def test_counting_parameters_agrees_with_the_network() -> None:
+    for config in PLM_CONFIGS.values():
+        with torch.device("meta"):
+            model = PerceptionLM(config)
+        assert count_plm_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_the_nano_without_weights_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(plm_card, "NANO_FOLDER", tmp_path)
+    for spelling in ("PLM-Nano", "plm_nano"):
+        with pytest.raises(WeightsNotFoundError, match=r"--model Perception-LM-1B .*FAIR.* perceptic init PLM-Nano"):
+            PerceptionLM.from_pretrained(spelling)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,6 +11,10 @@ from perceptic import zoo
 from perceptic.cli._shared import json_option, print_json
 from perceptic.zoo import ModelCard
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Kind = Literal["encoder", "language model"]
 State = Literal["bundled", "missing", "cached", "download"]
 
 
@@ -19,6 +23,7 @@ class Row:
     """One line of the table. `cached` names the formats that are in the hub cache of this machine."""
 
     name: str
+    kind: Kind
     parameters: int
     image_size: int
     has_text: bool
@@ -33,11 +38,24 @@ class Row:
 @json_option
 def command(as_json: bool) -> None:
     """List the models: size, licence, where the weights are, and what each is for."""
-    rows = [_row(card) for card in zoo.cards()]
+    rows = [*(_row(card) for card in zoo.cards()), *_language_rows()]
     if as_json:
         print_json([asdict(row) for row in rows])
-    else:
-        _print_table(rows)
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_table([row for row in rows if row.kind == "encoder"]))
+    console.print(
+        "\nCore models embed images, videos and texts; Lang and Spatial give patch features. Released weights are on "
+        "the hub as facebook/<name>. The bundled PE-Core-Nano works offline and knows only the synthetic world.\n"
+    )
+    console.print(_table([row for row in rows if row.kind == "language model"]))
+    console.print(
+        "\nLanguage models answer questions about images and videos: perceptic ask, chat, describe, locate, caption. "
+        "Released weights are on the hub as facebook/<name>, for research only (FAIR non-commercial). `perceptic init "
+        "PLM-Nano DIR` writes one with random weights, to try the commands offline."
+    )
 
 
 def _row(card: ModelCard) -> Row:
@@ -47,6 +65,7 @@ def _row(card: ModelCard) -> Row:
         state = "bundled" if (card.folder / "model.safetensors").is_file() else "missing"
     return Row(
         name=card.name,
+        kind="encoder",
         parameters=card.parameters,
         image_size=card.image_size,
         has_text=card.is_clip,
@@ -65,8 +84,36 @@ def _cached_formats(card: ModelCard) -> list[str]:
     return [name for name, file in files.items() if file is not None and is_cached(file)]
 
 
-def _print_table(rows: list[Row]) -> None:
-    from rich.console import Console
+def _language_rows() -> list[Row]:
+    from perceptic.configs_plm import PLM_CONFIGS
+    from perceptic.weights.hub import is_cached
+    from perceptic.weights.plm_card import PLM_CARDS, count_plm_parameters, has_nano_weights
+
+    rows = []
+    for name, config in PLM_CONFIGS.items():
+        card = PLM_CARDS.get(name)
+        is_here = card is not None and is_cached(card.config_file)
+        state: State = "cached" if is_here else "download"
+        if card is None:
+            state = "bundled" if has_nano_weights() else "missing"
+        rows.append(
+            Row(
+                name=name,
+                kind="language model",
+                parameters=count_plm_parameters(config),
+                image_size=config.vision.image_size,
+                has_text=True,
+                licence="Apache-2.0" if card is None else card.licence,
+                where="in this package" if card is None else card.repo_id,
+                state=state,
+                cached=["huggingface"] if is_here else [],
+                summary="small; for trying commands offline" if card is None else "answers about images and videos",
+            )
+        )
+    return rows
+
+
+def _table(rows: list[Row]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
@@ -79,10 +126,6 @@ def _print_table(rows: list[Row]) -> None:
     for row in rows:
         state = f"cached ({', '.join(row.cached)})" if row.cached else row.state
         size = f"{row.parameters / 1e6:,.1f} M"
-        table.add_row(row.name, size, f"{row.image_size} px", "yes" if row.has_text else "no", row.licence, state)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(
-        "\nCore models embed images, videos and texts; Lang and Spatial give patch features. Released weights are on "
-        "the hub as facebook/<name>. The bundled PE-Core-Nano works offline and knows only the synthetic world."
-    )
+        licence = row.licence.partition(" (")[0]
+        table.add_row(row.name, size, f"{row.image_size} px", "yes" if row.has_text else "no", licence, state)
+    return table

@@ -19,9 +19,9 @@ from perceptic.weights.available_memory import available_bytes
 from perceptic.weights.dtypes import parse_dtype
 from perceptic.weights.folder import TOKENIZER_FILE
 from perceptic.weights.model_card import write_model_card
-from perceptic.weights.plm_card import count_plm_parameters, find_plm_card, write_plm_card
+from perceptic.weights.plm_card import NANO_NAME, count_plm_parameters, find_plm_card, write_plm_card
 from perceptic.weights.plm_pretrained import PerceptionLM, check_tokenizer
-from perceptic.weights.plm_sources import NANO_NAME, NANO_TOKENIZER, is_nano
+from perceptic.weights.plm_sources import NANO_TOKENIZER, is_nano
 from perceptic.weights.pretrained import CLIP, VisionTransformer
 
 DtypeName = Literal["float32", "bfloat16", "float16"]

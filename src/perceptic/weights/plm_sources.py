@@ -16,15 +16,13 @@ from perceptic.errors import WeightsNotFoundError
 from perceptic.text.llama_tokenizer import RANK_FILE, TOKENIZER_JSON
 from perceptic.weights.folder import CONFIG_FILE, PREPROCESSING_FILE, WEIGHTS_FILE
 from perceptic.weights.hub import HubOptions, download, download_if_there, is_cached
-from perceptic.weights.plm_card import PLM_CARDS, find_plm_card
+from perceptic.weights.plm_card import NANO_FOLDER, NANO_NAME, PLM_CARDS, find_plm_card, has_nano_weights
 from perceptic.weights.plm_folder import IMAGE_PROCESSOR_FILE, PROCESSOR_FILE
 from perceptic.weights.shards import INDEX_FILE, shard_names
 from perceptic.zoo import HubFile
 
 logger = logging.getLogger(__name__)
 
-NANO_NAME = "PLM-Nano"
-NANO_FOLDER = Path(__file__).parents[1] / "assets" / NANO_NAME.lower()
 NANO_TOKENIZER = NANO_FOLDER / RANK_FILE
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -62,7 +60,7 @@ def is_nano(source: str | Path) -> bool:
 
 
 def _nano_folder() -> Path:
-    if (NANO_FOLDER / CONFIG_FILE).is_file():
+    if has_nano_weights():
         return NANO_FOLDER
     first = next(iter(PLM_CARDS.values()))
     raise WeightsNotFoundError(
