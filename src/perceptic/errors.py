@@ -57,3 +57,7 @@ class MissingDependencyError(PercepticError, ImportError):
 
 class OutputError(PercepticError, OSError):
     """A result that cannot be written: no space, no permission, a folder in the way."""
+
+
+class NotEnoughMemoryError(PercepticError, MemoryError):
+    """A model does not fit in the memory that a device has free."""

@@ -24,6 +24,7 @@ PUBLIC = [
     "ImageTransform",
     "MediaError",
     "MissingDependencyError",
+    "NotEnoughMemoryError",
     "OutputError",
     "PercepticError",
     "PerceptionLM",
