@@ -141,9 +141,9 @@ def test_locate(said: Said, assistant: Assistant, dog: Path) -> None:
     said.answer = "It happens in [1, 2]."
     found = locate(dog, "the dog's {nose} moves", [10, 10, 90, 90], model=assistant)
     assert said.prompts == [
-        "Given the region marked by the red rectangle in the video, please provide the start and end frame of when 'the "
-        "dog's {nose} moves' happens. Use the format [start, end] where start and end are frame numbers between 0 and 3 "
-        "in this 4 frame video."
+        "Given the region marked by the red rectangle in the video, please provide the start and end frame of when "
+        "'the dog's {nose} moves' happens. Use the format [start, end] where start and end are frame numbers between "
+        "0 and 3 in this 4 frame video."
     ]
     assert found.frame_seconds == pytest.approx((0, 49 / 30, 99 / 30, 149 / 30))
     assert (found.start_seconds, found.end_seconds) == found.frame_seconds[1:3]
@@ -229,8 +229,8 @@ def test_dense_descriptions(said: Said, assistant: Assistant, dog: Path) -> None
     )
     assert found.text == said.answer
     assert found.problem == (
-        "[2, 9]: frame 9 is not among the 4 seen, numbered from 0; [3, 2]: it starts at frame 3, after its end at frame "
-        "2; [1, 1]: it has no description"
+        "[2, 9]: frame 9 is not among the 4 seen, numbered from 0; [3, 2]: it starts at frame 3, after its end at "
+        "frame 2; [1, 1]: it has no description"
     )
     said.answer = "A dog runs and jumps."
     nothing = dense_describe(dog, model=assistant)

@@ -134,7 +134,7 @@ def test_an_explicit_number_of_tiles_holds_for_several(assistant: Assistant, cat
 
 
 def test_a_video_is_sampled_as_in_training(assistant: Assistant, dog: MediaPart) -> None:
-    prepared = assistant.prepare(asked(dog, "What?"))
+    prepared = assistant.prepare(asked(dog, "What?"), encode=False)
     (seen,) = prepared.media
     assert seen.frame_indices == tuple(plm_indices(150, 30.0, 4)) == (0, 30, 90, 120)
     assert seen.frame_seconds == (0.0, 1.0, 3.0, 4.0)
@@ -251,7 +251,7 @@ def test_pictures_are_upright(assistant: Assistant, tmp_path: Path) -> None:
     # Its header does not tell; what was decoded does, and the prompt is made for that.
     (header,) = assistant.count(asked(late, "?"), Seeing(max_num_tiles=3)).media
     assert (header.width, header.height) == (40, 20)
-    prepared = assistant.prepare(asked(late, "?"), Seeing(max_num_tiles=3))
+    prepared = assistant.prepare(asked(late, "?"), Seeing(max_num_tiles=3), encode=False)
     assert (prepared.media[0].width, prepared.media[0].height) == (20, 40)
     assert prepared.prompt.pixels is not None
     assert len(prepared.prompt.pixels) == prepared.media[0].num_chunks

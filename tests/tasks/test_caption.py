@@ -169,7 +169,7 @@ def test_only_one_process_writes(assistant: Assistant, folder: Path, output: Pat
 
 
 def test_what_cannot_begin(assistant: Assistant, folder: Path, output: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="must end in .jsonl"):
+    with pytest.raises(ConfigError, match=r"must end in \.jsonl"):
         run(assistant, folder, output.with_suffix(".csv"))
     with pytest.raises(ConfigError, match="batch_size"):
         run(assistant, folder, output, batch_size=0)

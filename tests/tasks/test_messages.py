@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,5 @@ JSON = st.recursive(
 
 @given(messages=JSON)
 def test_any_json_is_a_conversation_or_an_error(messages: Any) -> None:
-    try:
-        parse_messages(messages)
-    except PercepticError as error:
-        assert str(error)
+    with contextlib.suppress(PercepticError):
+        assert parse_messages(messages)[-1].role == "user"

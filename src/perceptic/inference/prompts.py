@@ -29,8 +29,8 @@ class Prompt:
 
     Attributes:
         token_ids: of the whole prompt, image tokens included.
-        pixels: chunks (C, 3, S, S) in order; None for text alone.
-        features: their tokens (C, T, D), where they have been computed already.
+        pixels: chunks (C, 3, S, S) in order that are still to be encoded; None if there are none.
+        features: tokens (C, T, D) of chunks that have been encoded already.
         cells: what each position holds.
     """
 
@@ -50,17 +50,20 @@ class Prompt:
 
 @dataclass(frozen=True)
 class EncodedMedia:
-    """Chunks with the decoder tokens the vision tower made of them: encode once, ask often."""
+    """What the vision tower made of chunks: encode once, ask often. The pixels are needed no more.
 
-    pixels: Tensor
+    Attributes:
+        features: decoder tokens (C, T, D).
+        keys: a digest of each chunk, by which prompts know it again.
+    """
+
     features: Tensor
+    keys: tuple[bytes, ...]
 
 
 def encode_media(model: PerceptionLM, pixels: Tensor, chunks_at_once: int = _CHUNKS_AT_ONCE) -> EncodedMedia:
     """Run the vision tower over chunks (C, 3, S, S), a few at a time so that memory stays flat."""
-    with torch.inference_mode():
-        parts = [model.encode_chunks(part) for part in pixels.split(chunks_at_once)]
-    return EncodedMedia(pixels, torch.cat(parts))
+    return EncodedMedia(_features(model, pixels, chunks_at_once), _keys(pixels))
 
 
 def make_prompt(model: PerceptionLM, token_ids: Sequence[int], media: Tensor | EncodedMedia | None = None) -> Prompt:
@@ -73,9 +76,9 @@ def make_prompt(model: PerceptionLM, token_ids: Sequence[int], media: Tensor | E
         ConfigError: no tokens, more than the model has positions for, or another number of image tokens than the
             chunks fill.
     """
-    pixels = media.pixels if isinstance(media, EncodedMedia) else media
     tokens_per_chunk, image_token = model.tokens_per_chunk, model.config.image_token_id
-    num_chunks = 0 if pixels is None else len(pixels)
+    keys = () if media is None else media.keys if isinstance(media, EncodedMedia) else _keys(media)
+    num_chunks = len(keys)
     num_positions = sum(token == image_token for token in token_ids)
     if num_positions != num_chunks * tokens_per_chunk:
         raise ConfigError(
@@ -88,7 +91,6 @@ def make_prompt(model: PerceptionLM, token_ids: Sequence[int], media: Tensor | E
             f"the prompt has {len(token_ids)} tokens; the model has positions for 1 to {limit - 1} before the answer: "
             "use fewer tiles or frames"
         )
-    keys = [] if pixels is None else [_digest(chunk) for chunk in pixels]
     cells: list[Cell] = []
     seen = 0
     for token in token_ids:
@@ -98,6 +100,7 @@ def make_prompt(model: PerceptionLM, token_ids: Sequence[int], media: Tensor | E
         else:
             cells.append(int(token))
     features = media.features if isinstance(media, EncodedMedia) else None
+    pixels = media if isinstance(media, Tensor) else None
     return Prompt(tuple(map(int, token_ids)), pixels, features, tuple(cells), tokens_per_chunk)
 
 
@@ -106,15 +109,24 @@ def prompt_rows(model: PerceptionLM, prompt: Prompt, start: int) -> Tensor:
     ids = torch.tensor([prompt.token_ids[start:]], device=model.decoder.device)
     num_before = prompt.num_image_tokens(start)
     first_chunk, inside = divmod(num_before, prompt.tokens_per_chunk)
-    if prompt.pixels is None or first_chunk >= len(prompt.pixels):
+    chunks = prompt.pixels if prompt.features is None else prompt.features
+    if chunks is None or first_chunk >= len(chunks):
         return model.embed(ids)
-    if prompt.features is not None:
-        features = prompt.features[first_chunk:]
-    else:
-        features = encode_media(model, prompt.pixels[first_chunk:]).features
+    features = chunks[first_chunk:]
+    if prompt.features is None:
+        features = _features(model, features, _CHUNKS_AT_ONCE)
     return model.embed(ids, features.flatten(0, 1)[inside:][None])
 
 
+@torch.inference_mode()
+def _features(model: PerceptionLM, pixels: Tensor, chunks_at_once: int) -> Tensor:
+    return torch.cat([model.encode_chunks(part) for part in pixels.split(chunks_at_once)])
+
+
+def _keys(chunks: Tensor) -> tuple[bytes, ...]:
+    return tuple(_digest(chunk) for chunk in chunks.detach().cpu())
+
+
 def _digest(chunk: Tensor) -> bytes:
-    content = chunk.detach().cpu().contiguous().view(torch.uint8).numpy()
+    content = chunk.contiguous().view(torch.uint8).numpy()
     return hashlib.blake2b(content.data, digest_size=16).digest()

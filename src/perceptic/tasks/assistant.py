@@ -85,7 +85,7 @@ class Assistant:
         """What will be seen of media that are asked about together, from their headers alone. See `prepare`."""
         with contextlib.ExitStack() as stack:
             views = plan_views(media, seeing or Seeing(), self.preprocessing)
-            return tuple(self._medium(view, stack).seen for view in views)
+            return tuple(self._medium(view, stack, remembered=True).seen for view in views)
 
     def count(self, messages: Messages, seeing: Seeing | None = None) -> PromptSize:
         """How many tokens a conversation takes, from the headers of its media. See `prepare`."""
@@ -99,7 +99,8 @@ class Assistant:
         Args:
             messages: checked by `parse_messages`. Dictionaries may name files of this machine but no address on the
                 web; to decide otherwise, pass what `parse_messages` gives.
-            encode: run the vision tower now and remember its result, so that every further question is cheap.
+            encode: run the vision tower now and remember its result, so that every further question is cheap. False
+                leaves it to the generation and remembers nothing: for media that are asked about once.
 
         Raises:
             TextError: as `parse_messages`.
@@ -109,7 +110,7 @@ class Assistant:
         """
         conversation = parse_messages(messages)
         with contextlib.ExitStack() as stack:
-            opened = self._open(conversation, seeing or Seeing(), stack)
+            opened = self._open(conversation, seeing or Seeing(), stack, remembered=encode)
             require_fit(self._size(conversation, opened))
             looked = [self._look(view, medium, encode) for view, medium in zip(opened.views, opened.media, strict=True)]
         seen = tuple(medium.seen for medium in looked)
@@ -207,14 +208,16 @@ class Assistant:
         )
         return [answer_of(*pair) for pair in zip(generations, prepared, strict=True)]
 
-    def _open(self, conversation: Sequence[ChatMessage], seeing: Seeing, stack: contextlib.ExitStack) -> _Opened:
+    def _open(
+        self, conversation: Sequence[ChatMessage], seeing: Seeing, stack: contextlib.ExitStack, remembered: bool = True
+    ) -> _Opened:
         views = plan_views(all_media(conversation), seeing, self.preprocessing)
-        media = tuple(self._medium(view, stack) for view in views)
+        media = tuple(self._medium(view, stack, remembered) for view in views)
         seen = [medium.seen for medium in media]
         return _Opened(views, media, notes_on(views, seen, seeing, self.preprocessing))
 
-    def _medium(self, view: View, stack: contextlib.ExitStack) -> OpenMedium | EncodedMedium:
-        known = self._media.get(view.key)
+    def _medium(self, view: View, stack: contextlib.ExitStack, remembered: bool) -> OpenMedium | EncodedMedium:
+        known = self._media.get(view.key) if remembered else None
         if known is None:
             return open_medium(view, self._transform, self.model.tokens_per_chunk, stack)
         # The same content may go by another name now.
@@ -252,14 +255,14 @@ class _Opened:
 
 
 def _joined(looked: Sequence[Looked | EncodedMedium]) -> EncodedMedia | Tensor | None:
-    """All chunks of a conversation in one tensor, encoded if they all are."""
-    if not looked:
-        return None
+    """All chunks of a conversation in one tensor: encoded, or all still to be encoded."""
     encoded = [medium.encoded for medium in looked if isinstance(medium, EncodedMedium)]
-    chunks = [medium.encoded.pixels if isinstance(medium, EncodedMedium) else medium.chunks for medium in looked]
-    if len(encoded) < len(looked):
-        return _cat(chunks)
-    return EncodedMedia(_cat(chunks), _cat([medium.features for medium in encoded]))
+    if encoded:
+        assert len(encoded) == len(looked), "media are encoded together or not at all"
+        keys = tuple(key for medium in encoded for key in medium.keys)
+        return EncodedMedia(_cat([medium.features for medium in encoded]), keys)
+    chunks = [medium.chunks for medium in looked if isinstance(medium, Looked)]
+    return _cat(chunks) if chunks else None
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

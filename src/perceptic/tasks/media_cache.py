@@ -15,21 +15,21 @@ DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True)
 class EncodedMedium:
-    """What was seen of one medium, its chunks and their decoder tokens."""
+    """What was seen of one medium, and the decoder tokens of its chunks."""
 
     seen: MediaSeen
     encoded: EncodedMedia
 
     @property
     def num_bytes(self) -> int:
-        return self.encoded.pixels.nbytes + self.encoded.features.nbytes
+        return self.encoded.features.nbytes
 
 
 class MediaCache:
     """The most recently used media, up to a number of bytes. Safe to share between threads.
 
-    A picture of 36 tiles takes about 130 MB for the 1B (89 of them pixels), a video of 32 frames 110 MB. The most
-    recent medium is kept whatever its size: the next question is most likely about it.
+    A picture of 36 tiles takes 39 MB for the 1B in bfloat16, a video of 32 frames 34 MB. The most recent medium is kept
+    whatever its size: the next question is most likely about it.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
