@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from perceptic.configs_plm import DecoderConfig
 from perceptic.models.kv_cache import KVCache
+from perceptic.models.packed_attention import Packing, attend_packed
 from perceptic.models.rope import RopeTable, apply_rope
 from perceptic.models.text_rope import text_rope_table
 
@@ -62,13 +63,17 @@ class GroupedQueryAttention(nn.Module):
         self.wv = nn.Linear(config.dim, config.num_kv_heads * config.head_size, bias=False)
         self.wo = nn.Linear(config.n_heads * config.head_size, config.dim, bias=False)
 
-    def forward(self, x_BLD: Tensor, rope: RopeTable, layer_cache: LayerCache | None = None) -> Tensor:
-        """(B, L, D) to (B, L, D); with a cache, L new tokens after those it holds."""
+    def forward(
+        self, x_BLD: Tensor, rope: RopeTable, layer_cache: LayerCache | None = None, packing: Packing | None = None
+    ) -> Tensor:
+        """(B, L, D) to (B, L, D); with a cache, L new tokens after those it holds; packed, each sample by itself."""
         q_BLHK = apply_rope(self.wq(x_BLD).unflatten(-1, (-1, self.head_size)), rope)
         k_BLGK = apply_rope(self.wk(x_BLD).unflatten(-1, (-1, self.head_size)), rope)
         v_BLGK = self.wv(x_BLD).unflatten(-1, (-1, self.head_size))
         q_BHLK, k_BGLK, v_BGLK = q_BLHK.transpose(1, 2), k_BLGK.transpose(1, 2), v_BLGK.transpose(1, 2)
-        if layer_cache is None:
+        if packing is not None:
+            y_BHLK = attend_packed(q_BHLK, k_BGLK, v_BGLK, packing)
+        elif layer_cache is None:
             y_BHLK = F.scaled_dot_product_attention(q_BHLK, k_BGLK, v_BGLK, is_causal=True, enable_gqa=True)
         else:
             y_BHLK = _attend_cached(q_BHLK, k_BGLK, v_BGLK, layer_cache)
@@ -115,8 +120,10 @@ class DecoderBlock(nn.Module):
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
 
-    def forward(self, x_BLD: Tensor, rope: RopeTable, layer_cache: LayerCache | None = None) -> Tensor:
-        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), rope, layer_cache)
+    def forward(
+        self, x_BLD: Tensor, rope: RopeTable, layer_cache: LayerCache | None = None, packing: Packing | None = None
+    ) -> Tensor:
+        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), rope, layer_cache, packing)
         y_BLD: Tensor = x_BLD + self.feed_forward(self.ffn_norm(x_BLD))
         return y_BLD
 
@@ -175,12 +182,19 @@ class Decoder(nn.Module):
         """
         if positions is None:
             positions = torch.arange(x_BLD.shape[1], device=x_BLD.device)
+        return self._run_blocks(x_BLD, positions, None)
+
+    def forward_packed(self, x_BLD: Tensor, packing: Packing) -> Tensor:
+        """As `forward`, of sequences that hold several samples: each has positions from 0 and sees itself alone."""
+        return self._run_blocks(x_BLD, packing.positions().to(x_BLD.device), packing)
+
+    def _run_blocks(self, x_BLD: Tensor, positions: Tensor, packing: Packing | None) -> Tensor:
         rope = text_rope_table(positions, self.config)
         for block in self.layers:
             if self.grad_checkpointing and self.training and torch.is_grad_enabled():
-                x_BLD = checkpoint(block, x_BLD, rope, use_reentrant=False)
+                x_BLD = checkpoint(block, x_BLD, rope, None, packing, use_reentrant=False)
             else:
-                x_BLD = block(x_BLD, rope)
+                x_BLD = block(x_BLD, rope, None, packing)
         y_BLD: Tensor = self.norm(x_BLD)
         return y_BLD
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from perceptic.configs_plm import PerceptionLMConfig
 from perceptic.errors import ConfigError
 from perceptic.models.decoder import Decoder
+from perceptic.models.packed_attention import Packing
 from perceptic.models.projector import Projector
 from perceptic.models.vision import VisionTransformer
 
@@ -56,6 +57,11 @@ class PerceptionLM(nn.Module):
         features = None if pixels is None else self.encode_chunks(pixels)
         y_BLD: Tensor = self.decoder(self.embed(token_ids, features), positions)
         return y_BLD
+
+    def hidden_packed(self, token_ids: Tensor, pixels: Tensor | None, packing: Packing) -> Tensor:
+        """As `hidden`, of rows that hold several samples each; see `Decoder.forward_packed`."""
+        features = None if pixels is None else self.encode_chunks(pixels)
+        return self.decoder.forward_packed(self.embed(token_ids, features), packing)
 
     def encode_chunks(self, pixels: Tensor) -> Tensor:
         """Chunks (C, 3, h, w) to decoder tokens (C, T, D)."""
