@@ -43,13 +43,11 @@ class ChunkTransform:
 
     def images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Several pictures, one squashed chunk each, as in prompts that compare pictures."""
-        return self.normalize(torch.stack([self._squashed(to_rgb(image)) for image in images]))
+        return self.normalize(self.images_pixels(images))
 
     def frames(self, frames: HasPixels | torch.Tensor) -> torch.Tensor:
         """Decoded video frames, uint8 RGB (F, 3, H, W): one squashed chunk each."""
-        size = self.preprocessing.tile_size
-        pixels = frames if isinstance(frames, torch.Tensor) else frames.pixels
-        return self.normalize(resize_tensor(pixels, size, size, "bicubic"))
+        return self.normalize(self.frame_pixels(frames))
 
     def pixels(self, image: Image.Image, max_num_tiles: int | None = None) -> torch.Tensor:
         """uint8 RGB (C, 3, S, S) of one picture, before normalisation."""
@@ -57,6 +55,16 @@ class ChunkTransform:
         grid = self.grid(image.width, image.height, max_num_tiles)
         thumbnail = self._squashed(image)[None]
         return thumbnail if grid is None else torch.cat([thumbnail, self._tiles(image, grid)])
+
+    def images_pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """uint8 RGB (C, 3, S, S) of several pictures, before normalisation."""
+        return torch.stack([self._squashed(to_rgb(image)) for image in images])
+
+    def frame_pixels(self, frames: HasPixels | torch.Tensor) -> torch.Tensor:
+        """uint8 RGB (F, 3, S, S) of video frames, before normalisation."""
+        size = self.preprocessing.tile_size
+        pixels = frames if isinstance(frames, torch.Tensor) else frames.pixels
+        return resize_tensor(pixels, size, size, "bicubic")
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (..., 3, H, W) to float32: pixels / 255, minus mean, over std."""
