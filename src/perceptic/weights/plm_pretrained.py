@@ -20,6 +20,7 @@ from perceptic.models import perception_lm
 from perceptic.models.quantized import Quantization, parse_quantization
 from perceptic.models.quantized_matrix import Kind
 from perceptic.text.llama_tokenizer import LlamaTokenizer
+from perceptic.weights import plm_memory
 from perceptic.weights.checkpoint import Checkpoint, open_checkpoint
 from perceptic.weights.dtypes import FLOAT_TYPES, dtype_name, parse_dtype
 from perceptic.weights.hub import HubOptions
@@ -27,6 +28,7 @@ from perceptic.weights.loading import build_empty
 from perceptic.weights.names import StateDict, name_some
 from perceptic.weights.plm_card import write_plm_card
 from perceptic.weights.plm_folder import PLMFolder, PLMFormat, read_plm_folder, write_plm_folder
+from perceptic.weights.plm_memory import estimate_memory
 from perceptic.weights.plm_names import is_needed, name_in_file, to_ours
 from perceptic.weights.plm_quantized import (
     QuantizingReader,
@@ -60,6 +62,7 @@ class PerceptionLM(perception_lm.PerceptionLM):
         device: torch.device | str | None = None,
         vision_device: torch.device | str | None = None,
         weights: str | Quantization | Mapping[str, str] | None = None,
+        check_memory: bool = True,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
@@ -74,12 +77,14 @@ class PerceptionLM(perception_lm.PerceptionLM):
             vision_device: where tower and projector go, if elsewhere.
             weights: store the decoder in fewer bits, `int8` or `int4` (`models.quantized`): matrices become codes as
                 they are read, so that the floats are never all in memory. None: as the files have them.
+            check_memory: refuse a model whose weights alone are more than the device has free (`plm_memory`).
             revision, cache_dir, local_files_only: for the hub.
 
         Raises:
             WeightsNotFoundError, HubError, OutputError: the files cannot be had.
             WeightsError: damaged, or weights of another architecture (the wrong keys are named).
             TextError: a damaged tokenizer.
+            NotEnoughMemoryError: the weights do not fit.
             ConfigError: an unknown type or name of weights, or other weights for a folder that is quantised.
         """
         target = parse_dtype(dtype)
@@ -87,6 +92,10 @@ class PerceptionLM(perception_lm.PerceptionLM):
         folder = read_plm_folder(find_plm_folder(source, HubOptions(revision, cache_dir, local_files_only)))
         if folder.quantization is not None:
             wanted = _same_quantization(folder.quantization, wanted, folder.path)
+        if check_memory:
+            plm_memory.check_memory(
+                estimate_memory(folder, dtype=target, weights=wanted, device=device, vision_device=vision_device)
+            )
         model = build_empty(cls, folder.config)
         fill(model, folder, target, wanted)
         model.preprocessing = folder.preprocessing
@@ -294,6 +303,7 @@ def load_plm(
     device: torch.device | str | None = None,
     vision_device: torch.device | str | None = None,
     weights: str | Quantization | Mapping[str, str] | None = None,
+    check_memory: bool = True,
     revision: str | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
@@ -310,6 +320,7 @@ def load_plm(
         device=device,
         vision_device=vision_device,
         weights=weights,
+        check_memory=check_memory,
         revision=revision,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
