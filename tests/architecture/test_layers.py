@@ -15,6 +15,7 @@ LAYERS: list[set[str]] = [
     {"__about__"},
     {"errors"},
     {"optional", "network"},
+    {"metrics"},
     {"files"},
     {"configs"},
     {"configs_plm"},
@@ -39,6 +40,7 @@ LAYERS: list[set[str]] = [
 # Closer rules than the order: what else these may know.
 ONLY: dict[str, set[str]] = {
     "errors": set(),
+    "metrics": {"errors"},
     "configs": {"errors"},
     "configs_plm": {"errors", "configs"},
     "zoo": {"errors", "configs"},
