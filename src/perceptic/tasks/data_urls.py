@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from perceptic.errors import MediaError
 
-_SHOWN_CHARACTERS = 40
+_SHOWN_OF_DATA = 40
+_SHOWN_OF_PATHS = 1000
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,6 @@ def parse_data_url(url: str) -> DataUrl:
 
 
 def short_address(address: str) -> str:
-    """An address for messages: of a data address, the beginning."""
-    return address[:_SHOWN_CHARACTERS] + "..." if is_data_url(address) and len(address) > _SHOWN_CHARACTERS else address
+    """An address for messages: of a data address or a very long path, the beginning."""
+    longest = _SHOWN_OF_DATA if is_data_url(address) else _SHOWN_OF_PATHS
+    return address if len(address) <= longest else address[:longest] + "..."

@@ -13,6 +13,7 @@ MAX_BYTES = 256 * 1024 * 1024
 STALL_SECONDS = 30.0
 TOTAL_SECONDS = 300.0
 _BLOCK = 1 << 16
+_HEADERS = {"User-Agent": "perceptic", "Accept": "image/*, video/*, */*;q=0.1"}
 
 # urllib, its parsers and sockets; ValueError is what it makes of impossible addresses.
 _FAILURES = (OSError, http.client.HTTPException, ValueError)
@@ -36,25 +37,25 @@ def fetch(
         MediaError: it cannot be reached, answers with an error, is empty, too long or too slow.
     """
     deadline = time.monotonic() + total_seconds
-    request = urllib.request.Request(url, headers={"User-Agent": "perceptic", "Accept": "image/*, video/*, */*;q=0.1"})
     content = bytearray()
     try:
+        request = urllib.request.Request(url, headers=_HEADERS)
         with _opener().open(request, timeout=stall_seconds) as response:
-            declared = response.headers.get("Content-Length", "")
-            _check_length(url, int(declared) if declared.isdecimal() else 0, max_bytes)
+            stated = response.headers.get("Content-Length", "")
+            expected = int(stated) if stated.isdecimal() else 0
+            _check_length(url, expected, max_bytes)
             while block := response.read1(_BLOCK):
                 content += block
                 _check_length(url, len(content), max_bytes)
                 if time.monotonic() > deadline:
                     raise MediaError(url, f"took longer than {total_seconds:g} s to download")
-    except MediaError:
-        raise
     except urllib.error.HTTPError as error:
         error.close()
         raise MediaError(url, f"the server answered {error.code} {error.reason}") from error
     except _FAILURES as error:
-        reason = getattr(error, "reason", None) or error
-        raise MediaError(url, f"cannot be fetched: {reason or type(error).__name__}") from error
+        raise MediaError(url, f"cannot be fetched: {getattr(error, 'reason', None) or error}") from error
+    if len(content) < expected:
+        raise MediaError(url, f"was cut off after {len(content):,} of {expected:,} bytes", "try again")
     if not content:
         raise MediaError(url, "is empty")
     return bytes(content)

@@ -181,7 +181,7 @@ def _require_regular(path: Path) -> None:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise MediaError(path, "is not a regular file", "media are read in several passes; copy it to a file")
     except (OSError, ValueError) as error:
-        raise MediaError(path, f"cannot be opened: {error}") from error
+        raise MediaError(path, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _named(error: MediaError, part: MediaPart) -> MediaError:
