@@ -68,7 +68,7 @@ static void stage_normalised(const decoder *d, const matrix *next, const float *
     for (int64_t b = 0; b < batch; b++) {
         float *out = r->staged + b * stored_columns(next);
         add_and_normalise(r->hidden + b * d->width, delta ? delta + b * d->width : NULL, norm, out, d->width, d->epsilon);
-        stage_row(next, out);
+        stage_row(next, out, is_tiled(batch));
     }
 }
 
@@ -77,7 +77,7 @@ static void stage_attended(const matrix *next, int64_t batch, const step_rows *r
     for (int64_t b = 0; b < batch; b++) {
         float *out = r->staged + b * stored_columns(next);
         memcpy(out, r->a + b * next->columns, next->columns * sizeof(float));
-        stage_row(next, out);
+        stage_row(next, out, is_tiled(batch));
     }
 }
 
@@ -86,7 +86,7 @@ static void stage_gated(const matrix *next, int64_t batch, const step_rows *r) {
     for (int64_t b = 0; b < batch; b++) {
         float *out = r->staged + b * stored_columns(next);
         gate_row(r->a + b * next->columns, r->b + b * next->columns, out, next->columns);
-        stage_row(next, out);
+        stage_row(next, out, is_tiled(batch));
     }
 }
 
@@ -148,7 +148,7 @@ void linear_bf16(const matrix *w, const bf16 *x, bf16 *y, int64_t batch, int thr
         for (int64_t b = 0; b < batch; b++) {
             for (int64_t i = 0; i < w->columns; i += 16)
                 _mm512_storeu_ps(staged + b * stored + i, load_bf16(x + b * w->columns + i));
-            stage_row(w, staged + b * stored);
+            stage_row(w, staged + b * stored, is_tiled(batch));
         }
         multiply_staged(w, 1, staged, batch, &sums, memory + inputs + outputs);
 #pragma omp for schedule(static)

@@ -1,96 +1,129 @@
-/* Rows of a matrix against one to four rows of activations at a time, on AVX-512. */
+/* Rows of a matrix against one to four rows of activations at a time, on AVX-512.
+ *
+ * Rows of W are read four at a time, from four places of their block, so that several pages of memory stream at once:
+ * measured, that is a half faster than one after the other. int8 and int4 weights are multiplied as integers of 16 bit
+ * with activations of 16 bit; a float would take twice the instructions, which then bound the step instead of memory.
+ */
 #include "products.h"
 
-enum { AT_ONCE = 4, AHEAD = 1024 }; /* rows of x whose sums stay in registers; bytes to fetch ahead of use */
+enum { W_ROWS = 4, X_ROWS = 4, AHEAD = 1024 }; /* sums stay in registers; bytes to fetch ahead of use */
 
-static inline void fetch_ahead(const void *p) { _mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0); }
+static inline void fetch_ahead(const void *p) { _mm_prefetch((const char *)p + AHEAD, _MM_HINT_T1); }
 
-static inline __attribute__((always_inline)) void dot_bf16(const matrix *w, int64_t row, const float *x, int64_t stride,
-                                                           const int batch, __m512 *sum) {
-    const bf16 *code = (const bf16 *)w->codes + row * w->columns;
-    __m512 other[AT_ONCE];
-    for (int b = 0; b < batch; b++) other[b] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < w->columns; k += 32) {
-        fetch_ahead(code + k);
-        const __m512 low = load_bf16(code + k), high = load_bf16(code + k + 16);
-        for (int b = 0; b < batch; b++) {
-            sum[b] = _mm512_fmadd_ps(low, _mm512_loadu_ps(x + b * stride + k), sum[b]);
-            other[b] = _mm512_fmadd_ps(high, _mm512_loadu_ps(x + b * stride + k + 16), other[b]);
+/* 32 staged integers of row b. */
+static inline __m512i load_whole(const float *x, int64_t stored, int64_t b, int64_t k) {
+    return _mm512_loadu_si512((const int16_t *)(x + b * stored) + k);
+}
+
+static inline __attribute__((always_inline)) void dot_bf16(const matrix *w, int64_t row, int64_t step, const int rows,
+                                                           const float *x, const int batch, __m512 sum[][X_ROWS]) {
+    const int64_t columns = w->columns;
+    const bf16 *code = (const bf16 *)w->codes + row * columns;
+    for (int64_t k = 0; k < columns; k += 32)
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            const bf16 *part = code + r * step * columns + k;
+            fetch_ahead(part);
+#pragma GCC unroll 2
+            for (int half = 0; half < 32; half += 16) {
+                const __m512 weight = load_bf16(part + half);
+#pragma GCC unroll 4
+                for (int b = 0; b < batch; b++)
+                    sum[r][b] = _mm512_fmadd_ps(weight, _mm512_loadu_ps(x + b * columns + k + half), sum[r][b]);
+            }
         }
-    }
-    for (int b = 0; b < batch; b++) sum[b] = _mm512_add_ps(sum[b], other[b]);
 }
 
-static inline __m512 load_int8(const int8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
-
-static inline __attribute__((always_inline)) void dot_int8(const matrix *w, int64_t row, const float *x, int64_t stride,
-                                                           const int batch, __m512 *sum) {
-    const int8_t *code = (const int8_t *)w->codes + row * w->columns;
-    const __m512 scale = _mm512_set1_ps(((const float *)w->scales)[row]);
-    __m512 other[AT_ONCE];
-    for (int b = 0; b < batch; b++) other[b] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < w->columns; k += 32) {
-        fetch_ahead(code + k);
-        const __m512 low = load_int8(code + k), high = load_int8(code + k + 16);
-        for (int b = 0; b < batch; b++) {
-            sum[b] = _mm512_fmadd_ps(low, _mm512_loadu_ps(x + b * stride + k), sum[b]);
-            other[b] = _mm512_fmadd_ps(high, _mm512_loadu_ps(x + b * stride + k + 16), other[b]);
+static inline __attribute__((always_inline)) void dot_int8(const matrix *w, int64_t row, int64_t step, const int rows,
+                                                           const float *x, const int batch, __m512 sum[][X_ROWS]) {
+    const int64_t columns = w->columns;
+    const int8_t *code = (const int8_t *)w->codes + row * columns;
+    __m512i whole[W_ROWS][X_ROWS];
+    for (int r = 0; r < rows; r++)
+        for (int b = 0; b < batch; b++) whole[r][b] = _mm512_setzero_si512();
+    for (int64_t k = 0; k < columns; k += 32)
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            const int8_t *part = code + r * step * columns + k;
+            fetch_ahead(part);
+            const __m512i weight = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)part));
+#pragma GCC unroll 4
+            for (int b = 0; b < batch; b++)
+                whole[r][b] =
+                    _mm512_add_epi32(whole[r][b], _mm512_madd_epi16(weight, load_whole(x, columns, b, k)));
         }
+    for (int r = 0; r < rows; r++) {
+        const __m512 scale = _mm512_set1_ps(((const float *)w->scales)[row + r * step]);
+        for (int b = 0; b < batch; b++) sum[r][b] = _mm512_mul_ps(_mm512_cvtepi32_ps(whole[r][b]), scale);
     }
-    for (int b = 0; b < batch; b++) sum[b] = _mm512_mul_ps(scale, _mm512_add_ps(sum[b], other[b]));
 }
 
-static inline __attribute__((always_inline)) void dot_int4(const matrix *w, int64_t row, const float *x, int64_t stride,
-                                                           const int batch, __m512 *sum) {
+static inline __attribute__((always_inline)) void dot_int4(const matrix *w, int64_t row, int64_t step, const int rows,
+                                                           const float *x, const int batch, __m512 sum[][X_ROWS]) {
     const int64_t stored = stored_columns(w);
     const uint8_t *code = (const uint8_t *)w->codes + row * stored / 2;
     const bf16 *scales = (const bf16 *)w->scales + row * stored / 32;
-    const __m512 codebook = _mm512_loadu_ps(w->codebook);
-    for (int64_t k = 0; k < stored; k += 128) {
-        fetch_ahead(code + k / 2);
-        const __m512i words = _mm512_loadu_si512(code + k / 2);
+    /* An index of 16 bit looks at its lowest five: the fifth is of the next code, so the table is there twice. */
+    const __m512i codebook =
+        _mm512_broadcast_i64x4(_mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_loadu_ps(w->codebook))));
+    float wide[W_ROWS][4];
+    for (int64_t k = 0; k < stored; k += 128)
 #pragma GCC unroll 4
-        for (int group = 0; group < 4; group++) {
-            /* The lower half of a 32-bit lane has the even column, the upper half the odd one. */
-            const __m512 even = _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * group), codebook);
-            const __m512 odd = _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * group + 16), codebook);
-            const uint32_t bits = (uint32_t)scales[k / 32 + group] << 16;
-            const __m512 scale = _mm512_castsi512_ps(_mm512_set1_epi32((int)bits));
-            for (int b = 0; b < batch; b++) {
-                const float *part = x + b * stride + k + 32 * group;
-                const __m512 dot = _mm512_mul_ps(even, _mm512_loadu_ps(part));
-                sum[b] = _mm512_fmadd_ps(_mm512_fmadd_ps(odd, _mm512_loadu_ps(part + 16), dot), scale, sum[b]);
+        for (int r = 0; r < rows; r++) {
+            const int64_t place = r * step * stored + k;
+            fetch_ahead(code + place / 2);
+            const __m512i words = _mm512_loadu_si512(code + place / 2);
+            const __m128i narrow = _mm_loadl_epi64((const __m128i *)(scales + place / 32));
+            _mm_storeu_ps(wide[r], _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(narrow), 16)));
+#pragma GCC unroll 4
+            for (int group = 0; group < 4; group++) {
+                const __m512i weight = _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4 * group), codebook);
+                const __m512 scale = _mm512_set1_ps(wide[r][group]);
+#pragma GCC unroll 4
+                for (int b = 0; b < batch; b++) {
+                    const __m512i dot = _mm512_madd_epi16(weight, load_whole(x, stored, b, k + 32 * group));
+                    sum[r][b] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sum[r][b]);
+                }
             }
         }
+}
+
+/* Rows `row`, `row + step`... of W. */
+static inline __attribute__((always_inline)) void dot_rows(const matrix *w, int64_t row, int64_t step, const int rows,
+                                                           const float *x, const int batch, float *y) {
+    const int64_t stored = stored_columns(w);
+    __m512 sum[W_ROWS][X_ROWS];
+    for (int r = 0; r < rows; r++)
+        for (int b = 0; b < batch; b++) sum[r][b] = _mm512_setzero_ps();
+    if (w->kind == KIND_BF16)
+        dot_bf16(w, row, step, rows, x, batch, sum);
+    else if (w->kind == KIND_INT8)
+        dot_int8(w, row, step, rows, x, batch, sum);
+    else
+        dot_int4(w, row, step, rows, x, batch, sum);
+    for (int b = 0; b < batch; b++) {
+        const float unit = w->kind == KIND_BF16 ? 1.0f : *staged_unit(x + b * stored, stored);
+        for (int r = 0; r < rows; r++) y[b * w->rows + row + r * step] = unit * _mm512_reduce_add_ps(sum[r][b]);
     }
 }
 
-static inline __attribute__((always_inline)) void dot_rows(const matrix *w, int64_t first, int64_t end, const float *x,
-                                                           const int batch, float *y) {
-    const int64_t stride = stored_columns(w);
-    for (int64_t row = first; row < end; row++) {
-        __m512 sum[AT_ONCE];
-        for (int b = 0; b < batch; b++) sum[b] = _mm512_setzero_ps();
-        if (w->kind == KIND_BF16)
-            dot_bf16(w, row, x, stride, batch, sum);
-        else if (w->kind == KIND_INT8)
-            dot_int8(w, row, x, stride, batch, sum);
-        else
-            dot_int4(w, row, x, stride, batch, sum);
-        for (int b = 0; b < batch; b++) y[b * w->rows + row] = _mm512_reduce_add_ps(sum[b]);
-    }
+static inline __attribute__((always_inline)) void dot_block(const matrix *w, int64_t row, int64_t end, const float *x,
+                                                            const int batch, float *y) {
+    const int64_t step = (end - row) / W_ROWS;
+    for (int64_t i = 0; i < step; i++) dot_rows(w, row + i, step, W_ROWS, x, batch, y);
+    for (row += W_ROWS * step; row < end; row++) dot_rows(w, row, 1, 1, x, batch, y);
 }
 
 void multiply_dots(const matrix *w, int64_t first, const float *x, int64_t batch, float *y) {
-    const int64_t end = smaller(first + DOT_ROWS, w->rows), stride = stored_columns(w);
-    for (int64_t b = 0; b < batch; b += AT_ONCE) {
+    const int64_t end = smaller(first + BLOCK_ROWS, w->rows), stored = stored_columns(w);
+    for (int64_t b = 0; b < batch; b += X_ROWS) {
+        const float *part = x + b * stored;
+        float *out = y + b * w->rows;
         switch (batch - b) {
-            case 1: dot_rows(w, first, end, x + b * stride, 1, y + b * w->rows); break;
-            case 2: dot_rows(w, first, end, x + b * stride, 2, y + b * w->rows); break;
-            case 3: dot_rows(w, first, end, x + b * stride, 3, y + b * w->rows); break;
-            default: dot_rows(w, first, end, x + b * stride, AT_ONCE, y + b * w->rows);
+            case 1: dot_block(w, first, end, part, 1, out); break;
+            case 2: dot_block(w, first, end, part, 2, out); break;
+            case 3: dot_block(w, first, end, part, 3, out); break;
+            default: dot_block(w, first, end, part, X_ROWS, out);
         }
     }
 }

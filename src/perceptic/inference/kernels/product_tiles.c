@@ -63,12 +63,12 @@ static void write_sums(const matrix *w, int64_t row, const float *sums, int64_t 
 static inline __attribute__((always_inline)) void multiply_block(const matrix *w, int64_t first, const uint32_t *packed,
                                                                  int64_t x_first, int64_t batch, float *y,
                                                                  const int columns) {
-    uint32_t buffer[TILE_ROWS * CHUNK / 2] __attribute__((aligned(64)));
+    uint32_t buffer[BLOCK_ROWS * CHUNK / 2] __attribute__((aligned(64)));
     float sums[4][TILE_WORDS] __attribute__((aligned(64)));
-    const int64_t stored = stored_columns(w), column = stored / 32 * TILE_WORDS, rows = smaller(TILE_ROWS, w->rows - first);
+    const int64_t stored = stored_columns(w), column = stored / 32 * TILE_WORDS, rows = smaller(BLOCK_ROWS, w->rows - first);
     const int64_t row_bytes = w->kind == KIND_BF16 ? 2 * stored : w->kind == KIND_INT8 ? stored : stored / 2;
     const uint32_t *b = packed + x_first / 16 * column;
-    if (rows < TILE_ROWS) memset(buffer, 0, sizeof buffer);
+    if (rows < BLOCK_ROWS) memset(buffer, 0, sizeof buffer);
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -76,7 +76,7 @@ static inline __attribute__((always_inline)) void multiply_block(const matrix *w
     for (int64_t k = 0; k < stored; k += CHUNK) {
         const int64_t end = smaller(k + CHUNK, stored), chunk_bytes = row_bytes * CHUNK / stored;
         /* The next chunk of the row, or the first one of the block of rows that follows. */
-        const int64_t ahead = end < stored ? chunk_bytes : TILE_ROWS * row_bytes - k / CHUNK * chunk_bytes;
+        const int64_t ahead = end < stored ? chunk_bytes : BLOCK_ROWS * row_bytes - k / CHUNK * chunk_bytes;
         for (int64_t r = 0; r < rows; r++)
             unpack_row(w, first + r, k, end, ahead, buffer + r / 16 * TILE_WORDS + r % 16 * 16, 2 * TILE_WORDS);
         add_products(buffer, b + k / 32 * TILE_WORDS, column, (end - k) / 32, columns);

@@ -1,10 +1,6 @@
 /* What every product does before and around its blocks. */
 #include "products.h"
 
-#ifdef __AMX_TILE__
-#include "tiles.h"
-#endif
-
 /* The even of 32 floats before the odd ones. */
 static void split_even_odd(float *x) {
     const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
@@ -13,9 +9,30 @@ static void split_even_odd(float *x) {
     _mm512_storeu_ps(x + 16, _mm512_permutex2var_ps(low, _mm512_add_epi32(even, _mm512_set1_epi32(1)), high));
 }
 
-void stage_row(const matrix *w, float *x) {
+/* x = unit * integer, the largest of them 16383: the error is at most 2^-15 of the largest |x|, and of the norm of x
+ * below that of bfloat16. A lane's sum of products with 127 at most overflows beyond 32,000 columns. */
+static void make_whole(float *x, int64_t stored) {
+    __m512 top = _mm512_setzero_ps();
+    for (int64_t k = 0; k < stored; k += 16) top = _mm512_max_ps(top, _mm512_abs_ps(_mm512_loadu_ps(x + k)));
+    const float largest = _mm512_reduce_max_ps(top);
+    const __m512 scale = _mm512_set1_ps(largest > 0 ? 16383.0f / largest : 0.0f);
+    for (int64_t k = 0; k < stored; k += 32) {
+        const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + k), scale));
+        const __m512i high = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + k + 16), scale));
+        /* Writing 64 bytes at 2 * k never passes what has been read up to 4 * k + 128. */
+        _mm256_storeu_si256((__m256i *)((int16_t *)x + k), _mm512_cvtepi32_epi16(low));
+        _mm256_storeu_si256((__m256i *)((int16_t *)x + k + 16), _mm512_cvtepi32_epi16(high));
+    }
+    *staged_unit(x, stored) = largest / 16383.0f;
+}
+
+void stage_row(const matrix *w, float *x, int tiled) {
     const int64_t stored = stored_columns(w);
     memset(x + w->columns, 0, (stored - w->columns) * sizeof(float));
+    if (w->kind != KIND_BF16 && !tiled) {
+        make_whole(x, stored);
+        return;
+    }
     for (int64_t k = 0; k < w->columns; k += 16)
         _mm512_storeu_si512(x + k, rounded_to_bf16(_mm512_loadu_ps(x + k)));
     if (w->kind != KIND_INT4) return;
@@ -25,18 +42,18 @@ void stage_row(const matrix *w, float *x) {
 int64_t product_scratch_bytes(int64_t stored, int64_t batch) { return round_up(batch, 16) * stored * sizeof(bf16); }
 
 void multiply_staged(const matrix *w, int64_t count, const float *x, int64_t batch, float *const *y, void *scratch) {
-    int tiled = 0;
 #ifdef __AMX_TILE__
-    tiled = batch >= TILES_FROM;
+    const int tiled = is_tiled(batch);
     if (tiled) pack_for_tiles(x, stored_columns(w), batch, scratch);
+#else
+    (void)scratch;
 #endif
-    const int64_t step = tiled ? TILE_ROWS : DOT_ROWS;
     int64_t blocks = 0;
-    for (int64_t i = 0; i < count; i++) blocks += round_up(w[i].rows, step) / step;
+    for (int64_t i = 0; i < count; i++) blocks += round_up(w[i].rows, BLOCK_ROWS) / BLOCK_ROWS;
 #pragma omp for schedule(dynamic)
     for (int64_t block = 0; block < blocks; block++) {
-        int64_t i = 0, first = block * step;
-        for (; first >= w[i].rows; i++) first -= round_up(w[i].rows, step);
+        int64_t i = 0, first = block * BLOCK_ROWS;
+        for (; first >= w[i].rows; i++) first -= round_up(w[i].rows, BLOCK_ROWS);
 #ifdef __AMX_TILE__
         if (tiled) {
             multiply_tiles(w + i, first, scratch, batch, y[i]);

@@ -8,6 +8,7 @@
 #include "common.h"
 
 enum { KIND_BF16, KIND_INT8, KIND_INT4 };
+enum { BLOCK_ROWS = 32, TILES_FROM = 4 }; /* rows of W that are one piece of work; rows of x from which tiles pay */
 
 /* W (rows, columns), row after row; columns are a multiple of 32.
  *
@@ -23,9 +24,22 @@ typedef struct {
 /* Columns as stored. */
 static inline int64_t stored_columns(const matrix *w) { return round_up(w->columns, w->kind == KIND_INT4 ? 128 : 32); }
 
-/* A row of activations as the products want it, in place: rounded to bfloat16, zeros past the columns, and for int4 the
- * even columns of each 32 before the odd ones. There is room for `stored_columns`. */
-void stage_row(const matrix *w, float *x);
+/* Whether a batch goes through AMX tiles. */
+static inline int is_tiled(int64_t batch) {
+#ifdef __AMX_TILE__
+    return batch >= TILES_FROM;
+#else
+    return (void)batch, 0;
+#endif
+}
+
+/* A row of activations as the products want it, in place, with zeros past the columns; there is room for
+ * `stored_columns` floats. For bfloat16 weights, and for tiles, it is rounded to bfloat16; tiles of int4 weights have the
+ * even columns of each 32 before the odd ones. Otherwise it becomes integers of 16 bit and the unit that they count. */
+void stage_row(const matrix *w, float *x, int tiled);
+
+/* Where that unit is. */
+static inline float *staged_unit(const float *x, int64_t stored) { return (float *)x + stored / 2; }
 
 /* Bytes of scratch that `multiply_staged` needs for a batch. */
 int64_t product_scratch_bytes(int64_t stored, int64_t batch);
@@ -34,8 +48,7 @@ int64_t product_scratch_bytes(int64_t stored, int64_t batch);
  * To be called by all threads of a parallel region; it ends with a barrier. */
 void multiply_staged(const matrix *w, int64_t count, const float *x, int64_t batch, float *const *y, void *scratch);
 
-/* One block of rows of W with all rows of x. `dots` runs on AVX-512, `tiles` on AMX, where there are many rows of x. */
-enum { DOT_ROWS = 16, TILE_ROWS = 32, TILES_FROM = 4 };
+/* One block of rows of W with all rows of x. */
 void multiply_dots(const matrix *w, int64_t first, const float *x, int64_t batch, float *y);
 #ifdef __AMX_TILE__
 void pack_for_tiles(const float *x, int64_t stored, int64_t batch, uint32_t *packed);
