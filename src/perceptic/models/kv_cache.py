@@ -109,6 +109,12 @@ class KVCache:
         )
         return KVCache(buffers, wanted, self.padding)
 
+    def move_layer(self, layer: int, device: torch.device) -> None:
+        """Keep one layer's keys and values on another device, as all values that share its memory then do."""
+        if self._buffers.keys[layer].device != device:
+            self._buffers.keys[layer] = self._buffers.keys[layer].to(device)
+            self._buffers.values[layer] = self._buffers.values[layer].to(device)
+
     def write(self, layer: int, keys_BGLK: Tensor, values_BGLK: Tensor) -> None:
         """Fill the last L columns of one layer."""
         start = self.length - keys_BGLK.shape[2]
@@ -125,7 +131,7 @@ class KVCache:
 
     def rows(self, indices: Sequence[int]) -> KVCache:
         """A cache of some rows (copied)."""
-        index = torch.tensor(indices, device=self._buffers.keys[0].device)
+        index = torch.tensor(indices)  # on the CPU it serves every layer, wherever it is
         padding = None if self.padding is None else self.padding[index]
         with torch.inference_mode():
             keys = [tensor[index] for tensor in self._buffers.keys]

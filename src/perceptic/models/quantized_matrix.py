@@ -30,6 +30,7 @@ The two ends differ, and a scale may be negative: the largest weight of a group 
 
 _SHRINKING = (1.0, 0.9)  # first scales that are tried: losing a little of the largest weight can help the rest
 _TABLE_STEPS = 256  # of one half, to either side
+_LARGEST_EXPONENT = 120
 _SLICE_WEIGHTS = 2**22  # at once: in float32 they stay below 16 MiB
 
 
@@ -182,6 +183,9 @@ def _fitted_scales(groups_GI: Tensor, table: _NearestLevel) -> Tensor:
     The largest weight on either end of the levels, and for the levels that follow the scale that suits them best.
     """
     largest_G = groups_GI.gather(1, groups_GI.abs().argmax(1, keepdim=True))[:, 0]
+    # Near 1, where squares neither overflow nor vanish. Powers of two change no digit.
+    exponents_G = torch.frexp(largest_G).exponent.clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    groups_GI, largest_G = torch.ldexp(groups_GI, -exponents_G[:, None]), torch.ldexp(largest_G, -exponents_G)
     best_G, least_G = largest_G, torch.full_like(largest_G, torch.inf)
     for end in (LEVELS[0], LEVELS[-1]):
         for factor in _SHRINKING:
@@ -194,7 +198,7 @@ def _fitted_scales(groups_GI: Tensor, table: _NearestLevel) -> Tensor:
                 best_G = torch.where(error_G < least_G, scales_G, best_G)
                 least_G = torch.minimum(error_G, least_G)
                 scales_G = _rounded(product_G / energy_G)
-    return best_G
+    return torch.ldexp(best_G, exponents_G)
 
 
 def _rounded(scales: Tensor) -> Tensor:

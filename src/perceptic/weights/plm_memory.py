@@ -25,6 +25,7 @@ from perceptic.weights.loading import build_empty
 from perceptic.weights.plm_card import count_plm_parameters, find_plm_card
 from perceptic.weights.plm_folder import PLMFolder, read_plm_folder
 from perceptic.weights.plm_quantized import is_packed
+from perceptic.weights.plm_sources import find_plm_folder
 
 CHUNKS_AT_ONCE = 8  # of `inference.prompts`: more chunks take turns
 
@@ -116,7 +117,7 @@ def estimate_memory(
     """What a model will take. The arguments are those of `PerceptionLM.from_pretrained`.
 
     Args:
-        source: a folder, or a released model's name: that is known without its files.
+        source: a released model's name needs no files; others are found, and fetched, as for loading.
         workload: None for weights alone.
         max_bytes: what a device may be used for, if that is less than it has.
 
@@ -202,11 +203,10 @@ class _WeightsBytes:
 def _facts(source: str | Path | PLMFolder) -> _Facts:
     folder = source if isinstance(source, PLMFolder) else None
     if folder is None:
-        path = Path(str(source)).expanduser()
-        card = None if path.exists() else find_plm_card(str(source))
+        card = None if Path(str(source)).expanduser().exists() else find_plm_card(str(source))
         if card is not None:
             return _Facts(card.name, card.config, torch.bfloat16, None)
-        folder = read_plm_folder(path.parent if path.is_file() else path)
+        folder = read_plm_folder(find_plm_folder(str(source)))
     widest: torch.dtype | None = None
     for file in folder.weights:
         for key, value in open_checkpoint(file).shapes.items():
