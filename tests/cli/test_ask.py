@@ -96,9 +96,9 @@ def test_one_box_is_drawn(plm: Path, shapes: Path, capsys: Captured, monkeypatch
     prompts = recorded(monkeypatch)
     for arguments in ((), ("--box", "10,10,60,60"), ("--box", "10,10,60,60.0")):
         ask(capsys, shapes / "red-circle.png", "What is in the red rectangle?", "--model", plm, *SHORT, *arguments)
-    plain, drawn, again = (prompt.pixels for prompt in prompts)
-    assert not drawn.equal(plain)
-    assert drawn.equal(again)
+    plain, drawn, again = (prompt.cells for prompt in prompts)  # a chunk is known by what is on it
+    assert len(drawn) == len(plain)
+    assert drawn == again != plain
 
 
 def test_boxes_become_words_where_the_question_has_their_places(
@@ -220,6 +220,10 @@ def test_a_box_needs_one_medium(plm: Path, shapes: Path, capsys: Captured) -> No
 
 def test_a_lone_path_is_no_question(shapes: Path, capsys: Captured) -> None:
     assert "what do you want to know?" in fails(capsys, shapes / "clip.mp4", status=2)
+
+
+def test_a_long_question_is_no_path(plm: Path, capsys: Captured) -> None:
+    assert ask(capsys, "why? " * 300, "--model", plm, *SHORT)["prompt_tokens"] > 300
 
 
 def test_options_that_do_nothing_are_named(plm: Path, capsys: Captured) -> None:

@@ -6,19 +6,25 @@ import contextlib
 import io
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from perceptic.cli._answering import printable
+from perceptic.cli._chat_session import ChatSession, Settings
 from perceptic.cli.main import run
+from perceptic.errors import PercepticError
+from perceptic.inference.sampling import GenerationOptions
 from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.messages import parse_messages
+from perceptic.tasks.seeing import Seeing
 
 Captured = pytest.CaptureFixture[str]
 
@@ -179,6 +185,21 @@ def test_a_stopped_answer_stays_as_far_as_it_came(chat: Any, asked: list[Any], m
     assert remarks.count("Stopped before an answer") == 1
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["", "/image ", "/video ", "/system ", "/", "//", "/save "]), st.text(max_size=40))
+def test_any_line_is_done_or_refused(session: ChatSession, command: str, text: str) -> None:
+    with contextlib.suppress(PercepticError):
+        session.take_line(command + text)
+    session.take_line("/reset")
+
+
+@pytest.fixture
+def session(plm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChatSession:
+    monkeypatch.chdir(tmp_path)
+    chosen = Settings(Seeing(), GenerationOptions(max_new_tokens=1))
+    return ChatSession(Assistant.load(plm), chosen, None, lambda text: None, lambda text: None)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_in_a_terminal_ctrl_c_stops_the_answer_and_not_the_session(plm: Path) -> None:
     ours, theirs = os.openpty()
@@ -188,7 +209,9 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_not_the_session(plm: Path) ->
         screen = _Screen(ours)
         screen.wait_for("> ")
         os.write(ours, b"Tell me a story\n")
-        screen.wait_for("story\r\n", more=40)
+        screen.wait_for("story\r\n")
+        screen.wait_for("Reading the prompt")
+        screen.wait_for("\x1b[?25h", more=40)  # the cursor comes back, and the answer
         process.send_signal(signal.SIGINT)
         screen.wait_for("Stopped.")
         os.write(ours, b"/system\n")
@@ -210,12 +233,7 @@ class _Screen:
 
     def wait_for(self, text: str, more: int = 0) -> None:
         """Read on to a text and so many characters behind it."""
-        timer = threading.Timer(120, lambda: os._exit(99))  # a terminal cannot be read with a time limit
-        timer.daemon = True
-        timer.start()
-        with contextlib.suppress(OSError):
-            while text not in self._text or len(self._text) < self._text.index(text) + len(text) + more:
-                self._text += os.read(self._terminal, 1024).decode(errors="replace")
-        timer.cancel()
-        assert text in self._text, self._text
+        while text not in self._text or len(self._text) < self._text.index(text) + len(text) + more:
+            assert select.select([self._terminal], [], [], 120)[0], f"nothing more comes after {self._text!r}"
+            self._text += os.read(self._terminal, 1024).decode(errors="replace")
         self._text = self._text[self._text.index(text) + len(text) :]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -41,10 +44,28 @@ class Streamed:
         return (self.num_tokens - 1) / decoding if self.num_tokens > 1 and decoding > 0 else None
 
 
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder; False for what cannot be a path (too long, null characters)."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for those
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Say on standard error, while it is a terminal, what is being waited for."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
 def require_files(parts: Iterable[MediaPart]) -> None:
     """Raises MediaError for a file that is not there: better known before a large model is loaded."""
     for part in parts:
-        if isinstance(part.source, Path) and not part.source.exists():
+        if isinstance(part.source, Path) and not exists(part.source):
             raise MediaError(part.name, "no such file")
 
 
@@ -55,9 +76,11 @@ def stream(tokens: Iterator[GeneratedToken], show: Callable[[str], None]) -> Str
     reason: FinishReason = "cancelled"
     num_tokens, first_seconds = 0, 0.0
     try:
-        for token in tokens:
+        with busy("Reading the prompt"):
+            first = list(itertools.islice(tokens, 1))
+            first_seconds = time.perf_counter() - started
+        for token in itertools.chain(first, tokens):
             num_tokens += 1
-            first_seconds = first_seconds or time.perf_counter() - started
             reason = token.finish_reason or reason
             pieces.append(token.text)
             show(token.text)

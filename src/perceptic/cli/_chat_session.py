@@ -6,12 +6,13 @@ Reading lines and writing to the terminal is `cli.chat`'s; answers and remarks l
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perceptic.cli._answering import Streamed, stream
+from perceptic.cli._answering import Streamed, busy, exists, stream
 from perceptic.errors import ConfigError, MediaError, OutputError
 from perceptic.files import write_text
 from perceptic.inference.sampling import GenerationOptions
@@ -110,7 +111,8 @@ class ChatSession:
     def _ask(self, question: str) -> None:
         messages = self._messages(self._pending, question)
         try:
-            prepared = self._assistant.prepare(messages, self._settings.seeing)
+            with busy("Looking"):
+                prepared = self._assistant.prepare(messages, self._settings.seeing)
         except KeyboardInterrupt:
             self._remark("Stopped before an answer; the question is forgotten.")
             return
@@ -148,8 +150,8 @@ class ChatSession:
     def _save(self, text: str) -> None:
         if not text:
             raise ConfigError("/save needs the name of a file")
-        file = Path(_address(text)).expanduser()
-        if file.exists() and file.resolve() not in self._saved:
+        file = Path(_address(text))
+        if exists(file) and file.resolve() not in self._saved:
             raise OutputError(f"{file}: exists; choose another name")
         opening = [] if self._system is None else [ChatMessage.system(self._system)]
         messages = [self._as_json(message) for message in (*opening, *self._turns)]
@@ -178,11 +180,11 @@ class ChatSession:
 
 def _address(text: str) -> str:
     """A path as people type or drop it: quotes around it go, `~` is the home folder."""
-    if not text:
-        raise ConfigError("name a file")
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
-    return str(Path(text).expanduser()) if text.startswith("~") else text
+    if not text or "\0" in text:
+        raise ConfigError("name a file")
+    return os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises for unknown users
 
 
 def _in_words(seen: MediaSeen) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from perceptic.cli._answering import Streamed, require_files, show_end, show_notes, show_text, stream
+from perceptic.cli._answering import Streamed, busy, exists, require_files, show_end, show_notes, show_text, stream
 from perceptic.cli._plm_options import (
     BoxNumbers,
     allow_network_option,
@@ -67,7 +66,8 @@ def command(
     if boxes and drawn is None:
         messages = with_regions(assistant, messages, boxes)
     loaded = time.perf_counter()
-    prepared = assistant.prepare(messages, seeing)
+    with busy("Looking"):
+        prepared = assistant.prepare(messages, seeing)
     looked = time.perf_counter()
     show_notes(prepared.notes)
     tokens = assistant.stream(prepared, options=generation)
@@ -85,7 +85,7 @@ def command(
 def _checked_question(question: str, paths: list[str]) -> str:
     if question == "-":
         question = sys.stdin.read().strip()
-    elif not paths and Path(question).exists():
+    elif not paths and exists(question):
         raise click.UsageError(f"{question} is a file; what do you want to know? perceptic ask {question} 'QUESTION'")
     if not question.strip():
         raise click.UsageError("the question is empty")

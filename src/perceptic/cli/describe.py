@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perceptic.cli._answering import printable, require_files, show_end, show_notes
+from perceptic.cli._answering import busy, printable, require_files, show_end, show_notes
 from perceptic.cli._plm_options import (
     BoxNumbers,
     allow_network_option,
@@ -63,11 +63,13 @@ def command(
     assistant = take_assistant(options)
     common: dict[str, Any] = {"model": assistant, "seeing": seeing, "options": generation}
     if dense:
-        events = dense_describe(part, box, **common)
+        with busy("Looking"):
+            events = dense_describe(part, box, **common)
         show_notes(events.notes)
         _show_events(events, path, assistant.name, as_json)
         return
-    answer = describe(part, box, drawn=drawn, **common)
+    with busy("Looking"):
+        answer = describe(part, box, drawn=drawn, **common)
     show_notes(answer.notes)
     if as_json:
         print_json({"path": path, "model": assistant.name, **vars(answer)})

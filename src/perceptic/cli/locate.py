@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perceptic.cli._answering import printable, require_files, show_notes
+from perceptic.cli._answering import busy, printable, require_files, show_notes
 from perceptic.cli._plm_options import (
     BoxNumbers,
     allow_network_option,
@@ -53,11 +53,12 @@ def command(
     require_files([part])
     assistant = take_assistant(options)
     common: dict[str, Any] = {"model": assistant, "seeing": seeing, "options": generation}
-    found = (
-        locate_region(part, text, **common)
-        if part.kind == "image"
-        else locate(part, text, boxes[0] if boxes else None, **common)
-    )
+    with busy("Looking"):
+        found: Located | LocatedRegion
+        if part.kind == "image":
+            found = locate_region(part, text, **common)
+        else:
+            found = locate(part, text, boxes[0] if boxes else None, **common)
     show_notes(found.notes)
     if as_json:
         print_json({"path": path, "model": assistant.name, **vars(found)})
