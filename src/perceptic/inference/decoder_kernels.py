@@ -1,4 +1,4 @@
-"""A decoder's steps in compiled kernels: one call reads a token for every row of a batch.
+"""A decoder in compiled kernels: one call takes all layers, with a token for every row of a batch, or with many.
 
 A step is bound by reading the weights from memory. They are read once, in the order in which they lie, for all rows of
 the batch, so that nothing is repacked or copied: bfloat16 weights stay the model's own tensors, int8 and int4 ones the
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from perceptic.inference.native import NativeLibrary
 from perceptic.models.decoder import Decoder, DecoderBlock
 from perceptic.models.kv_cache import KVCache
-from perceptic.models.quantized import Int4Matrix, Int8Matrix
+from perceptic.models.quantized_matrix import Int4Matrix, Int8Matrix
 from perceptic.models.rope import RopeTable
 
 Matrix = Tensor | Int8Matrix | Int4Matrix
@@ -30,6 +30,7 @@ _KINDS: dict[type, int] = {Tensor: 0, Int8Matrix: 1, Int4Matrix: 2}
 _COLUMN_STEP = 32
 _HEAD_STEP = 16
 _LARGEST_HEAD = 256
+_TILED_HEAD_STEP = 32
 _LAYER_MATRICES = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
 
 
@@ -109,7 +110,7 @@ def _matrices(block: DecoderBlock) -> dict[str, Matrix]:
 
 
 class DecoderKernels:
-    """The steps of one decoder. It keeps the decoder's tensors alive, whose memory it reads; `misfits` must be empty."""
+    """One decoder in kernels. It keeps the decoder's tensors alive, whose memory it reads; `misfits` must be empty."""
 
     def __init__(self, decoder: Decoder, library: NativeLibrary) -> None:
         self._library = library
@@ -125,19 +126,43 @@ class DecoderKernels:
             ctypes.addressof(layers), self._floats(decoder.norm.weight), config.norm_eps,
         )  # fmt: skip
 
-    def step(self, x_BD: Tensor, cache: KVCache, rope_BP: RopeTable) -> Tensor:
-        """Hidden states (B, D) of one more token in each row, whose column `cache` has claimed and now gets."""
-        x_BD, padding = x_BD.contiguous(), cache.padding
-        cosine, sine = (table.expand(len(x_BD), -1).contiguous() for table in (rope_BP.cos_LP, rope_BP.sin_LP))
+    def step(self, x_BD: Tensor, cache: KVCache, rope: RopeTable) -> Tensor:
+        """Hidden states (B, D) of one more token in each row, whose column `cache` has claimed and now gets.
+
+        Args:
+            rope: (1, P), or (B, 1, P).
+        """
+        x_BD = x_BD.contiguous()
+        tables = (table.flatten(0, -2) for table in (rope.cos_LP, rope.sin_LP))
+        cosine, sine = (table.expand(len(x_BD), -1).contiguous() for table in tables)
         y_BD = torch.empty_like(x_BD)
         c_cache = _c_cache(cache)
-        if padding is not None:
-            padding = padding.contiguous()
-            c_cache.padding = padding.data_ptr()
         self._library.run(
             "decoder_step", ctypes.byref(self._decoder), ctypes.byref(c_cache), x_BD, cosine, sine, y_BD, len(x_BD)
         )
         return y_BD
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether `read` can run here."""
+        return self._library.has_amx and self._decoder.head_size % _TILED_HEAD_STEP == 0
+
+    def read(self, x_BLD: Tensor, cache: KVCache, rope: RopeTable) -> Tensor:
+        """Hidden states (B, L, D) of L more tokens in each row, whose columns `cache` has claimed and now gets.
+
+        Meant for up to about a thousand rows (B*L) at a time, whose activations stay in the caches.
+
+        Args:
+            rope: (L, P), or (B, L, P).
+        """
+        y_BLD = x_BLD.clone(memory_format=torch.contiguous_format)
+        cosine, sine = rope.cos_LP.contiguous(), rope.sin_LP.contiguous()
+        c_cache = _c_cache(cache)
+        self._library.run(
+            "decoder_read", ctypes.byref(self._decoder), ctypes.byref(c_cache), y_BLD, cosine, sine,
+            cosine.stride(0) if cosine.ndim == 3 else 0, *x_BLD.shape[:2],
+        )  # fmt: skip
+        return y_BLD
 
     def logits(self, hidden_BD: Tensor) -> Tensor:
         """(B, D) to (B, vocabulary)."""
@@ -191,6 +216,8 @@ def _c_cache(cache: KVCache) -> _CCache:
         (ctypes.c_void_p * cache.num_layers)(*(tensor.data_ptr() for tensor in tensors)) for tensors in (keys, values)
     ]
     row_stride, head_stride, _, _ = keys[0].stride()
-    c_cache = _CCache(*map(ctypes.addressof, pointers), None, row_stride, head_stride, cache.length)
-    c_cache.kept = pointers  # a structure holds addresses only
+    padding = None if cache.padding is None else cache.padding.contiguous()
+    address = None if padding is None else padding.data_ptr()
+    c_cache = _CCache(*map(ctypes.addressof, pointers), address, row_stride, head_stride, cache.length)
+    c_cache.kept = (pointers, padding)  # a structure holds addresses only
     return c_cache

@@ -44,7 +44,13 @@ _SOURCES = (
     "decoder_step.c",
     "read_memory.c",
 )
-_AMX_SOURCES = ("attention_bf16.c", "product_tiles.c")
+_AMX_SOURCES = (
+    "attention_bf16.c",
+    "product_tiles.c",
+    "product_panels.c",
+    "causal_attention.c",
+    "decoder_read.c",
+)
 
 
 # The arguments of every kernel, a letter each: p pointer, n 64-bit count, f float. All end with the number of threads.
@@ -60,6 +66,7 @@ _AMX_SIGNATURES = {
     "layer_norm_bf16": "ppppppnnf",
     "gelu_bf16": "ppnn",
     "attention_bf16": "ppppnnnn",
+    "decoder_read": "pppppnnn",
 }
 _C_TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
 

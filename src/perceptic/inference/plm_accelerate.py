@@ -1,18 +1,19 @@
-"""Fast PerceptionLM inference on a CPU, applied from outside: `accelerate_plm(model)` returns a twin that computes the same.
+"""Fast PerceptionLM inference on a CPU, applied from outside: `accelerate_plm(model)` returns a twin of the same results.
 
     plm = accelerate_plm(plm, consume=True)
     generate(plm, tokenizer, prompts)
 
-The vision tower becomes that of `inference.compiled`. The decoder reads single tokens, one or one for each row of a
-batch, through `inference.decoder_kernels`, at the speed of memory; longer pieces of a prompt take the model's own path.
-What it gains is measured by `benchmarks/decode.py`.
+The vision tower becomes that of `inference.compiled`. The decoder goes through `inference.decoder_kernels`: single
+tokens, one or one for each row of a batch, at the speed of memory, and prompts at the speed of AMX where there is it.
+What it gains is measured by `benchmarks/decode.py` and `benchmarks/plm.py`.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,20 +26,20 @@ from perceptic.inference.packed import cast_module
 from perceptic.models.decoder import Decoder, Extended
 from perceptic.models.kv_cache import KVCache
 from perceptic.models.perception_lm import PerceptionLM
-from perceptic.models.quantized import QuantizedDecoder, quantize_decoder
+from perceptic.models.quantized import Quantization, quantize_decoder
 from perceptic.models.rope import RopeTable
 from perceptic.models.text_rope import rope_frequencies
 from perceptic.models.vision import VisionTransformer
 
 ModelT = TypeVar("ModelT", bound=PerceptionLM)
-WeightChoice = Literal["as stored", "int8", "int4"]
+AS_STORED = "as stored"
 
 
 def accelerate_plm(
     model: ModelT,
     *,
     dtype: torch.dtype | None = None,
-    weights: WeightChoice = "as stored",
+    weights: str | Quantization | Mapping[str, str] = AS_STORED,
     kernels: KernelChoice = "auto",
     cache_folder: str | Path | None = None,
     consume: bool = False,
@@ -51,7 +52,8 @@ def accelerate_plm(
     Args:
         dtype: what tower and decoder compute in, float32 or bfloat16; None keeps the model's. Compiled steps are for
             bfloat16; a float32 decoder runs in torch's operators.
-        weights: "int8" or "int4" quantises the decoder's weights (`models.quantized`); "as stored" takes the model's.
+        weights: "int8", "int4" or patterns: quantise the decoder's weights (`models.quantized.Quantization`);
+            "as stored" takes the model's.
         kernels: "native" builds the compiled kernels or raises; "torch" uses torch's operators; "auto" takes native
             kernels where processor, compiler and cache folder allow and falls back to torch.
         cache_folder: where compiled kernels are kept; None is `~/.cache/perceptic/kernels`.
@@ -124,11 +126,14 @@ class AcceleratedDecoder(Decoder):
     @torch.inference_mode()
     def extend(self, x_BLD: Tensor, cache: KVCache) -> Extended:
         """As `Decoder.extend`."""
-        if self._kernels is None or x_BLD.shape[1] != 1 or x_BLD.dtype != torch.bfloat16:
+        kernels, length = self._kernels, x_BLD.shape[1]
+        if kernels is None or x_BLD.dtype != torch.bfloat16 or (length > 1 and not kernels.reads_prompts):
             return self._plain[0].extend(x_BLD, cache)
-        rope = self._angles(cache)
-        cache = cache.grown(1)
-        return Extended(self._kernels.step(x_BLD[:, 0], cache, rope)[:, None], cache)
+        rope = self._angles(cache, length)
+        cache = cache.grown(length)
+        if length > 1:
+            return Extended(kernels.read(x_BLD, cache, rope), cache)
+        return Extended(kernels.step(x_BLD[:, 0], cache, rope)[:, None], cache)
 
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -137,12 +142,13 @@ class AcceleratedDecoder(Decoder):
             return self._plain[0].logits(hidden)
         return self._kernels.logits(hidden.reshape(-1, hidden.shape[-1])).view(*hidden.shape[:-1], -1)
 
-    def _angles(self, cache: KVCache) -> RopeTable:
-        """Cosine and sine of the next position of each row, (B or 1, P)."""
-        length = torch.tensor([cache.length])
-        positions_B = length if cache.padding is None else length - cache.padding
-        angles_BP = positions_B[:, None].float() * self._frequencies_P
-        return RopeTable(angles_BP.cos(), angles_BP.sin())
+    def _angles(self, cache: KVCache, length: int) -> RopeTable:
+        """Cosine and sine of the next positions, (L, P); (B, L, P) where rows are padded."""
+        positions = torch.arange(cache.length, cache.length + length)
+        if cache.padding is not None:
+            positions = positions - cache.padding[:, None]
+        angles = positions[..., None].float() * self._frequencies_P
+        return RopeTable(angles.cos(), angles.sin())
 
     def train(self, mode: bool = True) -> AcceleratedDecoder:
         """Only evaluation mode exists. Raises ConfigError for `train(True)`."""
@@ -178,22 +184,18 @@ def _accelerated_tower(
         return tower if dtype is None else cast_module(tower, dtype)
 
 
-def _with_weights(decoder: Decoder, dtype: torch.dtype | None, weights: WeightChoice, consume: bool) -> Decoder:
+def _with_weights(
+    decoder: Decoder, dtype: torch.dtype | None, weights: str | Quantization | Mapping[str, str], consume: bool
+) -> Decoder:
     """The decoder in another type or quantised, or as it is."""
-    if weights not in ("as stored", "int8", "int4"):
-        raise ConfigError(f"weights must be 'as stored', 'int8' or 'int4', not {weights!r}")
-    if weights != "as stored":
-        if isinstance(decoder, QuantizedDecoder):
-            raise ConfigError(f"the decoder is quantised already: leave out weights={weights!r}")
+    if weights != AS_STORED:
         decoder = quantize_decoder(decoder, weights, consume=consume)
     if dtype is None or decoder.dtype == dtype:
         return decoder
     return decoder.to(dtype) if consume else cast_module(decoder, dtype)
 
 
-def _decoder_kernels(
-    decoder: Decoder, choice: KernelChoice, cache_folder: str | Path | None
-) -> DecoderKernels | None:
+def _decoder_kernels(decoder: Decoder, choice: KernelChoice, cache_folder: str | Path | None) -> DecoderKernels | None:
     """None where torch's operators are to run, by choice or for lack of anything else."""
     if choice == "torch" or decoder.device.type != "cpu":
         return None
