@@ -99,7 +99,7 @@ def test_state_of_something_else(mix: Mix, name: OrderName) -> None:
     num_readers=st.integers(1, 5),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_rows_come_once_before_any_comes_again(lengths: list[int], num_readers: int, seed: int) -> None:
     mix = counted(lengths, [1.0] * len(lengths))
     readers = [ShuffledOrder(mix, Reader(i, num_readers), seed) for i in range(num_readers)]
@@ -141,7 +141,7 @@ def test_epochs_and_seeds_differ(mix: Mix) -> None:
     steps=st.lists(st.integers(0, 20), min_size=1, max_size=4),
     num_readers=st.integers(1, 5),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_another_number_of_readers_loses_and_repeats_nothing(steps: list[int], num_readers: int) -> None:
     mix = counted([1000, 900], [1, 2])
     old = [ShuffledOrder(mix, Reader(i, len(steps)), 9) for i in range(len(steps))]
@@ -167,7 +167,7 @@ def test_redistributing_wants_every_reader(mix: Mix) -> None:
 
 
 @given(st.integers(1, 3000), st.integers())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_permutations(length: int, key: int) -> None:
     assert sorted(permuted(i, length, key, "x") for i in range(length)) == list(range(length))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -172,6 +172,7 @@ JSON = st.recursive(
 KEYS = ["image", "video", "conversations", "text", "bbox", "width", "height", "bbox_map", "start_time", "end_time"]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYS), JSON | st.just(TALK)))
 def test_any_json_is_a_row_or_a_row_error(value: dict[str, Any]) -> None:
     with contextlib.suppress(RowError):

@@ -67,8 +67,9 @@ class ChunkTransform:
         return resize_tensor(pixels, size, size, "bicubic")
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 (..., 3, H, W) to float32: pixels / 255, minus mean, over std."""
-        return pixels.to(torch.float32).div_(255).sub_(self._mean).div_(self._std)
+        """uint8 (..., 3, H, W) on any device to float32: pixels / 255, minus mean, over std."""
+        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        return pixels.to(torch.float32).div_(255).sub_(mean).div_(std)
 
     def grid(self, width: int, height: int, max_num_tiles: int | None = None) -> Grid | None:
         """The tiles of a picture of this size; None for a single chunk."""

@@ -1,0 +1,125 @@
+"""PerceptionLM's objective: next-token cross-entropy over what the assistant says (spec 2.6, 9.11 to 9.13).
+
+Logits of 128 thousand words are the largest thing in a step. They are made for learned tokens only, a slice at a time,
+and again in the backward pass instead of being kept.
+
+Shapes: B sequences, L tokens, N learned tokens, D width, V vocabulary, C chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from perceptic.configs_plm import PerceptionLMPreprocessing
+from perceptic.data.packing import PackedBatch
+from perceptic.media.chunks import ChunkTransform
+from perceptic.models.perception_lm import PerceptionLM
+
+Weighting = Literal["process", "token"]
+
+_MAX_LOGITS = 1 << 26
+"""Logits in memory at a time: 256 MiB in fp32."""
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """Of each learned token: its negative log-likelihood in nats (N,), and whether it was the likeliest (N,)."""
+
+    nll_N: Tensor
+    is_first_N: Tensor
+
+
+@dataclass(frozen=True)
+class ResponseLoss:
+    """Mean negative log-likelihood of the tokens that the assistant says, headers and ends of turns included.
+
+    Attributes:
+        preprocessing: mean and deviation of the pixels.
+        weighting: of processes that train together. `process` takes each one's mean over its own tokens, and the mean
+            of those (the original); `token` counts every token of all processes alike.
+        max_logits: numbers in memory at a time.
+    """
+
+    preprocessing: PerceptionLMPreprocessing
+    weighting: Weighting = "process"
+    max_logits: int = _MAX_LOGITS
+
+    def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss; metrics `accuracy` (share of learned tokens that were the likeliest), `labels`, `tokens`, `samples`.
+
+        A batch without learned tokens has loss 0 and gradients of 0.
+        """
+        hidden_BLD, unused = self._hidden(model, batch)
+        hidden_ND = hidden_BLD.flatten(0, 1)[batch.label_positions]
+        losses = token_losses(model.decoder.logits, hidden_ND, batch.targets, self._rows(model))
+        total = losses.nll_N.sum() + 0.0 * unused
+        loss = total / self._divisor(len(batch.targets), total.device)
+        metrics = {
+            "accuracy": losses.is_first_N.float().sum() / max(1, len(batch.targets)),
+            "labels": torch.tensor(len(batch.targets)),
+            "tokens": torch.tensor(batch.num_real_tokens),
+            "samples": torch.tensor(batch.num_samples),
+        }
+        return loss, metrics
+
+    def after_step(self, model: PerceptionLM) -> None:
+        """Nothing is constrained."""
+
+    def _hidden(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, L, D), and a number that they do not depend on but whose parameters take part.
+
+        A batch without pictures looks at a dummy chunk beside what it learns: under sharding every process must run the
+        tower as often as the others, and where the decoder is frozen nothing else has a gradient.
+        """
+        if batch.chunks is not None:
+            hidden_BLD = model.hidden_packed(batch.token_ids, self._pixels(batch.chunks), batch.packing())
+            return hidden_BLD, hidden_BLD.new_zeros(())
+        size = model.image_size
+        dummy = model.encode_chunks(torch.zeros(1, 3, size, size, device=batch.token_ids.device))
+        return model.hidden_packed(batch.token_ids, None, batch.packing()), dummy.float().mean()
+
+    def _pixels(self, chunks: Tensor) -> Tensor:
+        """Chunks in [-1, 1]. Float chunks are taken to be so already."""
+        return chunks if chunks.is_floating_point() else ChunkTransform(self.preprocessing).normalize(chunks)
+
+    def _rows(self, model: PerceptionLM) -> int:
+        return max(1, self.max_logits // model.config.decoder.vocab_size)
+
+    def _divisor(self, num_labels: int, device: torch.device) -> Tensor | int:
+        """What the sum of this process's losses is divided by, so that the mean over processes is as asked."""
+        if self.weighting == "process" or not dist.is_initialized():
+            return max(1, num_labels)
+        all_labels = torch.tensor(float(num_labels), device=device)
+        dist.all_reduce(all_labels)
+        return all_labels.clamp(min=1) / dist.get_world_size()
+
+
+def token_losses(
+    logits: Callable[[Tensor], Tensor], hidden_ND: Tensor, targets_N: Tensor, rows_at_once: int
+) -> TokenLosses:
+    """Losses of single tokens with at most `rows_at_once` x V logits in memory, in the backward pass too.
+
+    Args:
+        logits: the output head, (n, D) to (n, V).
+    """
+    parts = []
+    for hidden, targets in zip(hidden_ND.split(rows_at_once), targets_N.split(rows_at_once), strict=True):
+        if torch.is_grad_enabled():
+            parts.append(checkpoint(_losses, logits, hidden, targets, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(_losses(logits, hidden, targets))
+    return TokenLosses(torch.cat([nll for nll, _ in parts]), torch.cat([is_first for _, is_first in parts]))
+
+
+def _losses(logits: Callable[[Tensor], Tensor], hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    logits_NV = logits(hidden_ND).float()
+    nll_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    return nll_N, logits_NV.detach().argmax(dim=-1) == targets_N
