@@ -85,7 +85,9 @@ def parse_score(reply: str, mode: Mode = "compatible", *, needs_explanation: boo
 _NOTHING = object()
 _YES_NO = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 _BRACES = re.compile(r"\{.*?\}", re.DOTALL)
-_SCORE = re.compile(r"\W*(?:score\W{0,4})?(-?\d+(?:\.\d+)?)\s*(?:/\s*10\b|out of 10\b)?(?=\s|[.,;)*]|$)", re.IGNORECASE)
+_SCORE = re.compile(
+    r"[^\w-]*(?:score[^\w-]{0,4})?(-?\d+(?:\.\d+)?)\s*(?:/\s*10\b|out of 10\b)?(?=\s|[.,;)*]|$)", re.IGNORECASE
+)
 
 
 def _clean_score(reply: str) -> JudgedScore:

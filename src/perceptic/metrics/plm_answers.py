@@ -16,8 +16,9 @@ clean mode mends what that one misses:
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from perceptic.errors import ConfigError
@@ -99,9 +100,8 @@ def parse_stretch(answer: str, mode: Mode = "compatible", *, last_frame: int = 3
     """
     if require_mode(mode) == "compatible":
         match = _HARNESS_STRETCH.search(answer)
-        if match is None:
-            return ReadStretch(None, "no [start, end]")
-        return ReadStretch(Stretch(float(match[1]), float(match[2])))
+        stretch = None if match is None else _finite_stretch(match)
+        return ReadStretch(stretch, None if stretch else "no [start, end]")
     match = _CLEAN_STRETCH.search(answer)
     if match is None:
         return ReadStretch(None, "no start and end")
@@ -128,7 +128,7 @@ def parse_events(answer: str, mode: Mode = "compatible", *, last_frame: int = 31
         last_frame: number of the last frame shown.
     """
     if require_mode(mode) == "compatible":
-        found = [Event(_whole(match), _harness_caption(match[3])) for match in _HARNESS_EVENT.finditer(answer)]
+        found = list(_harness_events(answer))
     else:
         found = sorted(_clean_events(answer, last_frame), key=lambda event: (event.stretch.start, event.stretch.end))
     return ReadEvents(tuple(found), None if found else "no [start, end]: description")
@@ -138,7 +138,7 @@ _HARNESS_STRETCH = re.compile(r"\[(\d+(?:\.\d+)?),\s*(\d+(?:\.\d+)?)\]")
 _HARNESS_EVENT = re.compile(r"\[(\d+),\s*(\d+)\]([^\[]*)")
 _PAIR = r"(-?\d+(?:\.\d+)?)\s*(?:,|-|–|—|to|until)\s*(?:frame\s*)?(-?\d+(?:\.\d+)?)"
 # Part of a longer number or of a list of more than two is no stretch.
-_CLEAN_STRETCH = re.compile(rf"(?<![\d.])(?<!\d,){_PAIR}(?!\s*,\s*\d)(?![.,]?\d)", re.IGNORECASE)
+_CLEAN_STRETCH = re.compile(rf"(?<![\d.])(?<!\d,)(?<!\d, ){_PAIR}(?!\s*,\s*\d)(?![.,]?\d)", re.IGNORECASE)
 _CLEAN_EVENT = re.compile(
     rf"(?:^|[\n,;])\s*(?:[-*•]\s+)?(?:\d+[.)]\s+)?(?:frames?\s*)?(?:[\[(]\s*{_PAIR}\s*[\])]\s*[:\-–—]?|{_PAIR}\s*:)",
     re.IGNORECASE,
@@ -147,7 +147,7 @@ _CLEAN_EVENT = re.compile(
 _ANSWER_IS = re.compile(
     r"\b(?i:answer|option|choice)\b\s*(?i:is|:)*\s*\W{0,3}(?:([B-Z])(?![A-Za-z'])|([A-Za-z])(?=[).:,\]*\n]|\W*$))"
 )
-_BRACKETED = re.compile(r"[(\[{*]+([A-Za-z])[)\]}*]+")
+_BRACKETED = re.compile(r"[(\[{*]{1,3}([A-Za-z])[)\]}*]")
 _LEADING = re.compile(r"\W*([A-Za-z])(?:[.):,\n]|\s*$)")
 
 
@@ -183,8 +183,17 @@ def _bare_words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def _whole(match: re.Match[str]) -> Stretch:
-    return Stretch(int(match[1]), int(match[2]))
+def _finite_stretch(match: re.Match[str]) -> Stretch | None:
+    """None for numbers of hundreds of digits, which a model that repeats itself does write."""
+    stretch = Stretch(float(match[1]), float(match[2]))
+    return stretch if math.isfinite(stretch.start) and math.isfinite(stretch.end) else None
+
+
+def _harness_events(answer: str) -> Iterator[Event]:
+    for match in _HARNESS_EVENT.finditer(answer):
+        stretch = _finite_stretch(match)
+        if stretch is not None:
+            yield Event(stretch, _harness_caption(match[3]))
 
 
 def _harness_caption(text: str) -> str:
@@ -200,10 +209,11 @@ def _cut(start: float, end: float, last_frame: int) -> ReadStretch:
 
 
 def _clean_events(answer: str, last_frame: int) -> list[Event]:
+    answer = "\n".join(line.strip() for line in answer.splitlines() if line.strip())
     matches = list(_CLEAN_EVENT.finditer(answer))
-    bounds = [*(match.start() for match in matches[1:]), len(answer)]
+    ends = [match.start() for match in matches[1:]] + [len(answer)]
     events: list[Event] = []
-    for match, end in zip(matches, bounds, strict=True):
+    for match, end in zip(matches, ends, strict=False):
         first, second = (number for number in match.groups() if number is not None)
         read = _cut(float(first), float(second), last_frame)
         caption = " ".join(answer[match.end() : end].split()).strip(",; ")
