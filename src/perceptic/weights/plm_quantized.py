@@ -22,7 +22,7 @@ from perceptic.weights.names import Pair, StateDict, pair
 
 _FORMAT_VERSION = 1
 _PARTS = ("codes", "scales")
-_BYTES_AT_ONCE = 2**28  # of the source, mapped while they are quantised
+_BYTES_AT_ONCE = 2**26  # of the source, mapped while they are quantised
 
 
 def read_quantization(fields: Mapping[str, Any]) -> Quantization | None:
