@@ -26,8 +26,8 @@ COMMANDS: dict[str, str] = {
     "show": "Draw what a model sees: feature map, or likeness to a point or a text.",
     "ask": "Ask about images and videos, or just ask.",
     "chat": "Talk about images and videos, turn by turn.",
-    "describe": "Describe a picture, a video, or what is in a box; --dense lists events with their times.",
-    "locate": "Say when something happens in a video.",
+    "describe": "Describe a picture, a video or a region; list events with times.",
+    "locate": "Say when something happens in a video, or where something is in a picture.",
     "caption": "Caption folders of images and videos into a JSONL file.",
     "init": "Write a model folder with random weights.",
     "convert": "Convert a checkpoint between formats.",
@@ -63,10 +63,10 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="perceptic")
 @click.option("--debug", is_flag=True, help="Show the whole traceback when something fails.")
 def command(debug: bool) -> None:
-    """Perception Encoder for images, video and text: embed, search, label and look inside.
+    """Perception Encoder and Perception Language Model: embed, search, label, look inside, and ask.
 
-    Everything works offline with the bundled small model, which knows only a synthetic world; name a released model
-    (for example --model PE-Core-B16-224) for photographs.
+    Embedding and search work offline with the bundled small model, which knows only a synthetic world; name a released
+    model (for example --model PE-Core-B16-224) for photographs. Answers need --model Perception-LM-1B or another.
     """
 
 
