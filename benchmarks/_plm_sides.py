@@ -33,7 +33,7 @@ TEXT_TOKENS = 40  # of a question with its template
 
 @dataclass(frozen=True)
 class Question:
-    """What both sides are asked: text, and the chunks (C, 3, S, S) that fill the image tokens in it, if there are any."""
+    """What both sides are asked: text, and the chunks (C, 3, S, S) that fill the image tokens in it, if any."""
 
     token_ids: tuple[int, ...]
     pixels: Tensor | None

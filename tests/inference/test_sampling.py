@@ -122,3 +122,20 @@ def test_bad_options(fields: dict[str, object], message: str) -> None:
 def test_one_stop_string_may_be_given_bare() -> None:
     assert GenerationOptions(stop="\n\n").stop == ("\n\n",)  # type: ignore[arg-type]
     assert GenerationOptions.from_dict({"stop": ["a", "b"]}).stop == ("a", "b")
+
+
+@given(
+    st.integers(300, 3000),
+    st.floats(0, 1),
+    st.sampled_from([0.05, 1.0, 20.0]),
+)
+def test_top_p_of_large_vocabularies(size: int, top_p: float, temperature: float) -> None:
+    logits = torch.randn(size, generator=torch.Generator().manual_seed(size))
+    options = GenerationOptions(temperature=temperature, top_p=top_p)
+    actual = filtered_probabilities(logits, options)
+    ordered, order = (logits / temperature).softmax(-1).sort(descending=True)
+    kept = order[ordered.cumsum(-1) - ordered <= top_p]
+    # Sums of floats in another order may decide differently about a token at the very edge.
+    assert abs(int((actual > 0).sum()) - len(kept)) <= 2
+    assert bool((actual[kept[:-2]] > 0).all())
+    assert actual.sum().item() == pytest.approx(1.0, abs=1e-5)

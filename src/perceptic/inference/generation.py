@@ -1,8 +1,8 @@
 """Answers from a PerceptionLM: one at a time as a stream, or many prompts in a batch.
 
-Each prompt is read on its own (reading is bound by arithmetic, a batch would gain nothing and pad everything to the
-longest); then all rows take their steps together, because a step is bound by reading the weights, which a batch reads
-once. A row's result does not depend on its neighbours.
+Short prompts are read together, long ones each on its own (`inference.prefill`); then all rows take their steps
+together, because a step is bound by reading the weights, which a batch reads once. A row's result does not depend on
+its neighbours.
 
 Shapes: B rows, V vocabulary.
 """
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from perceptic.errors import ConfigError
+from perceptic.inference.prefill import ReadPrompts, groups_to_read, read_prompt, read_together
 from perceptic.inference.prefix_cache import PrefixCache
-from perceptic.inference.prompts import Prompt, prompt_rows
+from perceptic.inference.prompts import Prompt
 from perceptic.inference.sampling import GenerationOptions, choose
 from perceptic.inference.text_stream import TextStream
 from perceptic.models.kv_cache import KVCache, join
@@ -119,9 +120,8 @@ def stream(
         cancel: once set, the iterator ends before the next token, without a finish reason.
     """
     row = _start(model, tokenizer, prompt, options or GenerationOptions())
-    with torch.inference_mode():
-        read = _read_prompt(model, prompt, prefix_cache, extra_columns=row.max_new_tokens)
-    cache, logits_V = read.cache, read.logits_V
+    read = read_prompt(model, prompt, prefix_cache, extra_columns=row.max_new_tokens)
+    cache, logits_V = read.cache, read.logits_BV[0]
     try:
         while cancel is None or not cancel.is_set():
             token = row.advance(logits_V, tokenizer.stop_ids)
@@ -204,22 +204,43 @@ def _run_batch(
     answers = [_Answer(row) for row in rows]
     caches: list[KVCache] = []
     active: list[_Answer] = []
-    for answer in answers:
+    for group in _groups([row.prompt for row in rows], prefix_cache):
         if cancel is not None and cancel.is_set():
             break
-        with torch.inference_mode():
-            read = _read_prompt(model, answer.row.prompt, prefix_cache, extra_columns=0)
-        answer.tokens.append(answer.row.advance(read.logits_V, stop_ids))
-        if not answer.is_finished:
-            caches.append(read.cache)
-            active.append(answer)
-        if prefix_cache is not None:
-            prefix_cache.store(answer.row.prompt.cells, read.cache)
+        chosen = [answers[index] for index in group]
+        read = _read_group(model, [answer.row.prompt for answer in chosen], prefix_cache)
+        for answer, logits_V in zip(chosen, read.logits_BV, strict=True):
+            answer.tokens.append(answer.row.advance(logits_V, stop_ids))
+        going = [index for index, answer in enumerate(chosen) if not answer.is_finished]
+        if going:
+            caches.append(read.cache if len(going) == len(chosen) else read.cache.rows(going))
+            active += [chosen[index] for index in going]
     if active:
         cache = join(caches, extra_columns=max(answer.row.max_new_tokens for answer in active))
         caches.clear()
         _step_together(model, active, cache, stop_ids, cancel)
     return [answer.result() for answer in answers]
+
+
+def _groups(prompts: Sequence[Prompt], prefix_cache: PrefixCache | None) -> list[list[int]]:
+    """Which prompts to read together. Those whose pictures are known already are read alone, from there on."""
+    alone = [
+        index
+        for index, prompt in enumerate(prompts)
+        if prefix_cache is not None and prompt.num_image_tokens(prefix_cache.known_length(prompt.cells))
+    ]
+    others = [index for index in range(len(prompts)) if index not in alone]
+    groups = groups_to_read([len(prompts[index]) for index in others])
+    return [[index] for index in alone] + [[others[i] for i in group] for group in groups]
+
+
+def _read_group(model: PerceptionLM, prompts: Sequence[Prompt], prefix_cache: PrefixCache | None) -> ReadPrompts:
+    """Read prompts together, or a single one from where the prefix cache ends."""
+    read = read_prompt(model, prompts[0], prefix_cache) if len(prompts) == 1 else read_together(model, prompts)
+    if prefix_cache is not None:
+        for index, prompt in enumerate(prompts):
+            prefix_cache.store(prompt.cells, read.cache if len(prompts) == 1 else read.cache.unpadded_row(index))
+    return read
 
 
 def _step_together(
@@ -243,23 +264,6 @@ def _step_together(
         for answer, logits_V in zip(active, step.logits_BV, strict=True):
             if not answer.is_finished:
                 answer.tokens.append(answer.row.advance(logits_V, stop_ids))
-
-
-@dataclass(frozen=True)
-class _Read:
-    logits_V: Tensor
-    cache: KVCache
-
-
-def _read_prompt(model: PerceptionLM, prompt: Prompt, prefix_cache: PrefixCache | None, extra_columns: int) -> _Read:
-    """Fill a cache with the prompt. Logits are computed for its last position only."""
-    cache = prefix_cache.longest(prompt.cells) if prefix_cache is not None else None
-    if cache is None:
-        capacity = len(prompt) + extra_columns
-        cache = KVCache.empty(model.config.decoder, 1, capacity, device=model.decoder.device, dtype=model.decoder.dtype)
-    extended = model.decoder.extend(prompt_rows(model, prompt, cache.length), cache)
-    logits_V = model.decoder.logits(extended.hidden_BLD[0, -1])
-    return _Read(logits_V, extended.cache)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Fast PerceptionLM inference on a CPU, applied from outside: `accelerate_plm(model)` returns a twin of the same results.
+"""Fast PerceptionLM inference on a CPU, applied from outside: `accelerate_plm(model)` returns a twin.
 
     plm = accelerate_plm(plm, consume=True)
     generate(plm, tokenizer, prompts)

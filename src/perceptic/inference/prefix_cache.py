@@ -31,6 +31,11 @@ class PrefixCache:
         self._entries: list[_Entry] = []  # most recent last
         self._lock = threading.Lock()
 
+    def known_length(self, cells: Sequence[Cell]) -> int:
+        """How many positions from the start are known."""
+        with self._lock:
+            return max((_shared(entry.cells, cells) for entry in self._entries), default=0)
+
     def longest(self, cells: Sequence[Cell]) -> KVCache | None:
         """The cache of the longest known beginning of `cells`, shorter than all of them; None if nothing is shared."""
         with self._lock:

@@ -8,6 +8,7 @@ Shapes: C chunks, T tokens per chunk, D decoder width.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def chunk_keys(self) -> list[bytes]:
+        """The digest of each chunk, in order."""
+        return [cell for cell in self.cells if isinstance(cell, bytes)][:: self.tokens_per_chunk]
 
     def num_image_tokens(self, end: int) -> int:
         """Image tokens among the first `end` positions."""
@@ -116,6 +122,25 @@ def prompt_rows(model: PerceptionLM, prompt: Prompt, start: int) -> Tensor:
     if prompt.features is None:
         features = _features(model, features, _CHUNKS_AT_ONCE)
     return model.embed(ids, features.flatten(0, 1)[inside:][None])
+
+
+def encode_together(model: PerceptionLM, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with all their chunks encoded; what several have in common is encoded once."""
+    distinct: dict[bytes, Tensor] = {}
+    for prompt in prompts:
+        if prompt.pixels is not None:
+            distinct |= zip(prompt.chunk_keys, prompt.pixels, strict=True)
+    if len({(chunk.shape, chunk.dtype) for chunk in distinct.values()}) != 1:
+        return list(prompts)  # none, or some that make no batch
+    features = dict(zip(distinct, _features(model, torch.stack([*distinct.values()]), _CHUNKS_AT_ONCE), strict=True))
+
+    def encoded(prompt: Prompt) -> Prompt:
+        if prompt.pixels is None:
+            return prompt
+        own = torch.stack([features[key] for key in prompt.chunk_keys])
+        return dataclasses.replace(prompt, pixels=None, features=own)
+
+    return [encoded(prompt) for prompt in prompts]
 
 
 @torch.inference_mode()

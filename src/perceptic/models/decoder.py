@@ -235,5 +235,7 @@ def _visible_columns(cache: KVCache, start: int, device: torch.device) -> Tensor
     columns_S = torch.arange(cache.length, device=device)
     visible = columns_S[None, None, None, :] <= columns_S[None, None, start:, None]
     if cache.padding is not None:
-        visible = visible & (columns_S >= cache.padding[:, None])[:, None, None, :]
+        # A token of padding sees itself: a row of attention that sees nothing is not a number.
+        itself = columns_S == columns_S[start:, None]
+        visible = visible & (columns_S >= cache.padding[:, None])[:, None, None, :] | itself
     return visible

@@ -68,13 +68,18 @@ class KVCache:
         capacity: int = 0,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        padding: Tensor | None = None,
     ) -> KVCache:
-        """A cache of no tokens. `capacity` columns are allocated at once; beyond them it grows by copying."""
+        """A cache of no tokens. `capacity` columns are allocated at once; beyond them it grows by copying.
+
+        Args:
+            padding: int64 (B,), columns that each row will leave unused before its first token.
+        """
         shape = (batch_size, config.num_kv_heads, capacity, config.head_size)
         with torch.inference_mode():
             keys = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
             values = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layers)]
-        return cls(_Buffers(keys, values, used=0), length=0)
+        return cls(_Buffers(keys, values, used=0), length=0, padding=padding)
 
     @property
     def batch_size(self) -> int:
@@ -137,6 +142,14 @@ class KVCache:
             keys = [tensor[index] for tensor in self._buffers.keys]
             values = [tensor[index] for tensor in self._buffers.values]
         return KVCache(_Buffers(keys, values, used=self.length), self.length, padding)
+
+    def unpadded_row(self, index: int) -> KVCache:
+        """The cache of one row alone, without its padding (copied)."""
+        start = 0 if self.padding is None else int(self.padding[index])
+        with torch.inference_mode():
+            keys = [self.keys(layer)[index : index + 1, :, start:].clone() for layer in range(self.num_layers)]
+            values = [self.values(layer)[index : index + 1, :, start:].clone() for layer in range(self.num_layers)]
+        return KVCache(_Buffers(keys, values, used=self.length - start), self.length - start)
 
 
 def join(caches: Sequence[KVCache], extra_columns: int = 0) -> KVCache:
