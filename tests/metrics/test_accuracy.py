@@ -114,8 +114,8 @@ def test_shuffled_labels_are_at_chance() -> None:
         ([1.0, 2.0], [0], r"an array of \(samples, classes\), got shape \(2,\)"),
         ([[0.1, math.nan]], [0], r"found nan at \(0, 1\)"),
         (np.zeros((2, 3)), [0], "2 scores, 1 targets"),
-        (np.zeros((1, 3)), [3], "classes 0 to 2, found 3 to 3"),
-        (np.zeros((1, 3)), [-1], "classes 0 to 2, found -1 to -1"),
+        (np.zeros((1, 3)), [3], "targets: expected numbers from 0 to 2, found 3 to 3"),
+        (np.zeros((1, 3)), [-1], "numbers from 0 to 2, found -1 to -1"),
         (np.zeros((1, 3)), [0.0], "whole numbers, got float64"),
         ([["a", "b"]], [0], "an array of numbers"),
     ],
@@ -136,9 +136,9 @@ def test_what_has_no_mean_per_class_recall() -> None:
         mean_per_class_recall([], [])
     with pytest.raises(DataError, match="found a negative one"):
         mean_per_class_recall([0, -1], [0, 0])
-    with pytest.raises(DataError, match="classes 0 to 2, found 255 to 255; pass ignore_label"):
+    with pytest.raises(DataError, match="numbers from 0 to 2, found 255 to 255; pass ignore_label"):
         confusion_counts([0], [255], 3)
-    with pytest.raises(DataError, match="classes 0 to 2, found 7 to 7"):
+    with pytest.raises(DataError, match="predictions: expected numbers from 0 to 2, found 7 to 7"):
         confusion_counts([0, 7], [255, 1], 3, ignore_label=255)
     with pytest.raises(DataError, match="one shape"):
         confusion_counts([0], [0, 1], 3)

@@ -76,6 +76,12 @@ class TestMeanIou:
         assert value == pytest.approx(float(mean_iou(confusion_counts(renamed[predictions], renamed[targets], 4))))
         assert float(mean_iou(confusion_counts(targets, targets, 4))) == 1.0
 
+    def test_shuffled_labels_are_at_chance(self) -> None:
+        targets = np.random.default_rng(0).integers(0, 4, 20000)
+        shuffled = np.random.default_rng(1).permutation(targets)
+        # A quarter of a quarter is shared, of two quarters less that.
+        assert mean_iou(confusion_counts(shuffled, targets, 4)) == pytest.approx(1 / 7, abs=0.01)
+
     def test_what_has_no_mean_iou(self) -> None:
         with pytest.raises(DataError, match="true class, predicted class"):
             mean_iou([1.0, 2.0])
@@ -213,6 +219,11 @@ class TestDepth:
         assert depth_scores(targets, targets).rmse == 0.0
         assert depth_scores(predictions * unit, targets * unit).rmse == pytest.approx(scores.rmse * unit)
         assert depth_scores(predictions[::-1], targets[::-1]).rmse == pytest.approx(scores.rmse)
+
+    def test_shuffled_depths_are_off_by_what_the_depths_spread(self) -> None:
+        targets = np.random.default_rng(0).uniform(1, 5, 20000)
+        shuffled = np.random.default_rng(1).permutation(targets)
+        assert depth_scores(shuffled, targets).rmse == pytest.approx(targets.std() * math.sqrt(2), rel=0.02)
 
     @pytest.mark.parametrize(
         ("predictions", "targets", "valid", "said"),

@@ -144,7 +144,7 @@ def test_shuffled_media_are_at_chance() -> None:
     [
         (np.zeros((0, 2)), [], "at least one of texts"),
         (np.zeros((3, 2)), None, "pass media_of_texts"),
-        (np.zeros((2, 2)), [0, 2], "classes 0 to 1"),
+        (np.zeros((2, 2)), [0, 2], "media_of_texts: expected numbers from 0 to 1"),
         (np.zeros((2, 2)), [0], "2 similarities, 1 media_of_texts"),
         ([[math.nan, 0.0], [0.0, 0.0]], None, "found nan"),
     ],

@@ -42,13 +42,17 @@ def integers(values: npt.ArrayLike, name: str, axes: tuple[str, ...]) -> IntArra
 
 
 def labels(values: npt.ArrayLike, name: str, axes: tuple[str, ...], num_classes: int) -> IntArray:
-    """Class numbers in [0, num_classes)."""
+    """Whole numbers in [0, num_classes)."""
     array = integers(values, name, axes)
-    if array.min() < 0 or array.max() >= num_classes:
-        raise DataError(
-            f"{name}: expected classes 0 to {num_classes - 1}, found {int(array.min())} to {int(array.max())}"
-        )
+    require_below(array, name, num_classes)
     return array
+
+
+def require_below(array: npt.NDArray[Any], name: str, limit: int, advice: str = "") -> None:
+    """Every number of an array, which may be empty, lies in [0, limit)."""
+    if array.size and (array.min() < 0 or array.max() >= limit):
+        found = f"{int(array.min())} to {int(array.max())}"
+        raise DataError(f"{name}: expected numbers from 0 to {limit - 1}, found {found}{advice}")
 
 
 def truths(values: npt.ArrayLike, name: str, axes: tuple[str, ...]) -> BoolArray:

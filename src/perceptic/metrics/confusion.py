@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perceptic.errors import DataError
-from perceptic.metrics.checks import FloatArray, IntArray, positive, same_shape, share
+from perceptic.metrics.checks import FloatArray, IntArray, positive, require_below, same_shape, share
 
 
 def confusion_counts(
@@ -32,12 +32,8 @@ def confusion_counts(
     if ignore_label is not None:
         is_counted = true != ignore_label
         predicted, true = predicted[is_counted], true[is_counted]
-    for name, array in (("predictions", predicted), ("targets", true)):
-        if array.size and (array.min() < 0 or array.max() >= num_classes):
-            raise DataError(
-                f"{name}: expected classes 0 to {num_classes - 1}, found {int(array.min())} to {int(array.max())}; "
-                "pass ignore_label for pixels that have no class"
-            )
+    require_below(predicted, "predictions", num_classes)
+    require_below(true, "targets", num_classes, "; pass ignore_label for samples that have no class")
     cells = true.astype(np.int64).ravel() * num_classes + predicted.astype(np.int64).ravel()
     return np.bincount(cells, minlength=num_classes**2).astype(np.int64).reshape(num_classes, num_classes)
 

@@ -6,7 +6,7 @@ Shapes: T texts, M media (pictures or videos). A medium may have several texts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,13 +73,16 @@ def retrieval_ranks(
     table = numbers(similarities, "similarities", ("texts", "media"))
     described = _media_of_texts(media_of_texts, table)
     num_texts, num_media = table.shape
-    text_of_pair, medium_of_pair = _positive_pairs(described, texts, num_media)
+    wording = _wording(texts, described)
+    # One row for each wording, so that equal texts share their media; at most a byte for each similarity.
+    belongs = np.zeros((int(wording.max()) + 1, num_media), dtype=np.bool_)
+    belongs[wording, described] = True
     to_media, to_text = table, table.T
     if reweight_factor is not None:
         to_media, to_text = dual_softmax(table, reweight_factor), dual_softmax(table.T, reweight_factor)
     return RetrievalRanks(
-        Ranks(_first_positives(to_media, text_of_pair, medium_of_pair), num_media),
-        Ranks(_first_positives(to_text, medium_of_pair, text_of_pair), num_texts),
+        Ranks(_first_positives(to_media, lambda rows: belongs[wording[rows]]), num_media),
+        Ranks(_first_positives(to_text, lambda rows: belongs[:, rows].T[:, wording]), num_texts),
     )
 
 
@@ -109,35 +112,29 @@ def _media_of_texts(media_of_texts: npt.ArrayLike | None, table: FloatArray) -> 
     return described
 
 
-def _positive_pairs(described: IntArray, texts: Sequence[str] | None, num_media: int) -> tuple[IntArray, IntArray]:
-    """Every (text, medium) that belongs together, once."""
+def _wording(texts: Sequence[str] | None, described: IntArray) -> IntArray:
+    """(T,) the number of each text among the different ones."""
     if texts is None:
-        return np.arange(len(described)), described
+        return np.arange(len(described))
     same_length(texts=texts, media_of_texts=described)
-    wording = grouping(texts).numbers
-    media_of_wordings: list[set[int]] = [set() for _ in range(int(wording.max()) + 1)]
-    for number, medium in zip(wording.tolist(), described.tolist(), strict=True):
-        media_of_wordings[number].add(medium)
-    pairs = [(text, medium) for text, number in enumerate(wording.tolist()) for medium in media_of_wordings[number]]
-    text_of_pair, medium_of_pair = np.array(pairs, dtype=np.int64).T
-    return text_of_pair, medium_of_pair
+    return grouping(texts).numbers
 
 
-def _first_positives(scores: FloatArray, query_of_pair: IntArray, candidate_of_pair: IntArray) -> IntArray:
-    """(queries,) rank of the best positive candidate, ties in the order of the candidates; -1 without a positive."""
+def _first_positives(scores: FloatArray, positives_of: Callable[[slice], BoolArray]) -> IntArray:
+    """(queries,) rank of the best positive candidate, ties in the order of the candidates; -1 without a positive.
+
+    Args:
+        positives_of: which candidates are right for some of the queries, (rows, candidates).
+    """
     num_queries, num_candidates = scores.shape
-    order = np.argsort(query_of_pair, kind="stable")
-    queries, candidates = query_of_pair[order], candidate_of_pair[order]
     ranks = np.empty(num_queries, dtype=np.int64)
     for start in range(0, num_queries, _BLOCK):
-        block = np.ascontiguousarray(scores[start : start + _BLOCK])
-        first, last = np.searchsorted(queries, (start, start + _BLOCK))
-        is_positive = np.zeros(block.shape, dtype=np.bool_)
-        is_positive[queries[first:last] - start, candidates[first:last]] = True
+        rows = slice(start, start + _BLOCK)
+        block, is_positive = np.ascontiguousarray(scores[rows]), positives_of(rows)
         of_positives = np.where(is_positive, block, -np.inf)
         best = of_positives.argmax(axis=1)[:, None]
         best_score = np.take_along_axis(of_positives, best, axis=1)
         is_before = np.arange(num_candidates) < best
         rank = (block > best_score).sum(axis=1) + ((block == best_score) & is_before).sum(axis=1)
-        ranks[start : start + _BLOCK] = np.where(is_positive.any(axis=1), rank, -1)
+        ranks[rows] = np.where(is_positive.any(axis=1), rank, -1)
     return ranks

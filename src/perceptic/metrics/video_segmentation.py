@@ -89,14 +89,15 @@ def dilate(mask: BoolArray, radius: int) -> BoolArray:
     lies within it, so the work grows with the radius, not with the area of the disk.
     """
     height, width = mask.shape
-    counts = np.zeros((height, width + 1), dtype=np.int64)
-    np.cumsum(mask, axis=1, out=counts[:, 1:])
-    columns = np.arange(width)
+    # counts[y, radius + x] = mask pixels of row y left of column x; the margins repeat the ends of the row.
+    counts = np.zeros((height, width + 1 + 2 * radius), dtype=np.int32)
+    np.cumsum(mask, axis=1, out=counts[:, radius + 1 : radius + 1 + width])
+    counts[:, radius + 1 + width :] = counts[:, radius + width, None]
     grown = np.zeros(mask.shape, dtype=np.bool_)
     for shift in range(min(radius, height - 1) + 1):
         half_width = math.isqrt(radius * radius - shift * shift)
-        right = counts[:, np.minimum(columns + half_width + 1, width)]
-        is_near = right > counts[:, np.maximum(columns - half_width, 0)]
+        left, right = radius - half_width, radius + half_width + 1
+        is_near = counts[:, right : right + width] > counts[:, left : left + width]
         grown[shift:] |= is_near[: height - shift]
         grown[: height - shift] |= is_near[shift:]
     return grown
