@@ -172,6 +172,7 @@ def test_logits_are_not_kept(build: Callable[[str], PerceptionLM]) -> None:
     """What autograd keeps for the backward pass has no axis as long as the vocabulary, but for the head itself."""
     model = build("untied_unscaled")
     batch = collate([[random_sample(model, torch.Generator().manual_seed(0), 0)]], 100, 0)
+    assert len(batch.targets) > 2
     vocabulary = model.config.decoder.vocab_size
     kept: list[tuple[int, ...]] = []
 
@@ -180,8 +181,9 @@ def test_logits_are_not_kept(build: Callable[[str], PerceptionLM]) -> None:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        OBJECTIVE.loss(model, batch)
-    heads = [(vocabulary, model.config.decoder.dim)]
+        dataclasses.replace(OBJECTIVE, max_logits=2 * vocabulary).loss(model, batch)
+    dim = model.config.decoder.dim
+    heads = [(vocabulary, dim), (dim, vocabulary)]
     assert kept
     assert not [shape for shape in kept if vocabulary in shape and shape not in heads]
 

@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
-from perceptic.data.batches import BatchMaker
+from perceptic.data.batches import Batch, BatchMaker
 from perceptic.errors import TrainError
 from perceptic.models.clip import CLIP
 from perceptic.train.checkpoint import CheckpointFolder, TrainState
@@ -59,7 +59,7 @@ class Trainer:
 
     recipe: Recipe
     model: CLIP
-    objective: Objective
+    objective: Objective[CLIP, Batch]
     optimizer: Optimizer
     batches: Mapping[str, BatchMaker]
     checkpoints: CheckpointFolder

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,17 @@ from torch import Tensor
 from perceptic.data.batches import Batch
 from perceptic.models.clip import CLIP
 
+ModelT = TypeVar("ModelT", contravariant=True)
+BatchT = TypeVar("BatchT", contravariant=True)
 
-class Objective(Protocol):
-    """One training task."""
 
-    def loss(self, model: CLIP, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+class Objective(Protocol[ModelT, BatchT]):
+    """One training task: what is minimised for a kind of model and of batch."""
+
+    def loss(self, model: ModelT, batch: BatchT) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise and detached scalars to log."""
 
-    def after_step(self, model: CLIP) -> None:
+    def after_step(self, model: ModelT) -> None:
         """Put constrained parameters back into their range."""
 
 

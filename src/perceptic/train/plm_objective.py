@@ -1,7 +1,7 @@
 """PerceptionLM's objective: next-token cross-entropy over what the assistant says (spec 2.6, 9.11 to 9.13).
 
-Logits of 128 thousand words are the largest thing in a step. They are made for learned tokens only, a slice at a time,
-and again in the backward pass instead of being kept.
+Logits of 128 thousand words are the largest thing in a step. They are made for learned tokens only and, where those are
+many, a slice at a time, and again in the backward pass instead of being kept.
 
 Shapes: B sequences, L tokens, N learned tokens, D width, V vocabulary, C chunks.
 """
@@ -110,9 +110,10 @@ def token_losses(
     Args:
         logits: the output head, (n, D) to (n, V).
     """
+    recompute = torch.is_grad_enabled() and len(targets_N) > rows_at_once
     parts = []
     for hidden, targets in zip(hidden_ND.split(rows_at_once), targets_N.split(rows_at_once), strict=True):
-        if torch.is_grad_enabled():
+        if recompute:
             parts.append(checkpoint(_losses, logits, hidden, targets, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(_losses(logits, hidden, targets))
