@@ -29,9 +29,12 @@ _KEPT_FREE = 0.1  # of a device, for what tokens need while they pass
 
 
 def parts_of(model: PerceptionLM) -> list[str]:
-    """The modules that can be placed, in the order that tokens pass them."""
+    """The modules that can be placed, in the order that tokens pass them.
+
+    A tied head is the embedding's matrix: hidden states come back to it, and the last norm is with it.
+    """
     layers = [f"decoder.layers.{index}" for index in range(len(model.decoder.layers))]
-    tail = ["decoder.norm", *(f"decoder.{name}" for name, _ in model.decoder.named_children() if name == "output")]
+    tail = [] if model.config.decoder.weight_tying else ["decoder.norm", "decoder.output"]
     return ["vision_model", "vision_projector", "decoder.tok_embeddings", *layers, *tail]
 
 
@@ -53,8 +56,8 @@ def complete_device_map(model: PerceptionLM, device_map: DeviceMap) -> dict[str,
         if not names:
             raise ConfigError(f"the device map says nothing about '{part}'; add it, or '' for everything else")
         found[part] = torch.device(device_map[max(names, key=len)])
-    _check_together(model, found)
-    return found
+    _check_together(found)
+    return found | {"decoder.norm": found.get("decoder.norm", found["decoder.tok_embeddings"])}
 
 
 def plan_device_map(
@@ -79,7 +82,7 @@ def plan_device_map(
     for part in parts:
         if part.startswith("decoder.layers."):
             sizes[part] += cache_bytes_per_layer
-    groups = _inseparable(model, parts)
+    groups = _inseparable(parts)
     group_sizes = [sum(sizes[part] for part in group) for group in groups]
     rooms = {name: (1 - _KEPT_FREE) * budget for name, budget in budgets.items()}
     for number in range(1, len(rooms) + 1):
@@ -168,8 +171,8 @@ def _is_within(part: str, name: str) -> bool:
     return name == "" or part == name or part.startswith(f"{name}.")
 
 
-def _check_together(model: PerceptionLM, found: Mapping[str, torch.device]) -> None:
-    for group in _inseparable(model, list(found)):
+def _check_together(found: Mapping[str, torch.device]) -> None:
+    for group in _inseparable(list(found)):
         apart = [part for part in group if found[part] != found[group[0]]]
         if apart:
             raise ConfigError(
@@ -178,9 +181,13 @@ def _check_together(model: PerceptionLM, found: Mapping[str, torch.device]) -> N
             )
 
 
-def _inseparable(model: PerceptionLM, parts: Sequence[str]) -> list[list[str]]:
-    """Parts in groups that must stay together, in order: the tower and its projector; the embedding with layer 0."""
-    together = {"vision_projector": "vision_model", "decoder.layers.0": "decoder.tok_embeddings"}
+def _inseparable(parts: Sequence[str]) -> list[list[str]]:
+    """Parts in groups that must stay together, in order."""
+    together = {
+        "vision_projector": "vision_model",
+        "decoder.layers.0": "decoder.tok_embeddings",
+        "decoder.output": "decoder.norm",
+    }
     groups: list[list[str]] = []
     for part in parts:
         partner = together.get(part)
