@@ -87,6 +87,18 @@ def test_mean_per_class_recall_of_a_stray_large_class_needs_no_large_table() -> 
     assert mean_per_class_recall([10**12, 1], [0, 1]) == 0.5
 
 
+@FEW
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1))
+def test_mean_per_class_recall_is_that_of_the_confusion(pairs: list[tuple[int, int]]) -> None:
+    predictions, targets = np.array(pairs).T
+    recalls = class_recalls(confusion_counts(predictions, targets, 4))
+    assert mean_per_class_recall(predictions, targets) == pytest.approx(np.nanmean(recalls))
+
+
+def test_an_answer_that_names_no_class_is_wrong() -> None:
+    assert mean_per_class_recall([-1, 1], [0, 1]) == 0.5
+
+
 def test_confusions_and_recalls_by_hand() -> None:
     counts = confusion_counts([0, 1, 1, 2], [0, 0, 1, 255], 3, ignore_label=255)
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
@@ -134,8 +146,10 @@ def test_a_class_ruled_out_is_allowed_and_k_must_be_positive() -> None:
 def test_what_has_no_mean_per_class_recall() -> None:
     with pytest.raises(DataError, match="at least one of samples"):
         mean_per_class_recall([], [])
-    with pytest.raises(DataError, match="found a negative one"):
-        mean_per_class_recall([0, -1], [0, 0])
+    with pytest.raises(DataError, match="2 predictions, 1 targets"):
+        mean_per_class_recall([0, 1], [0])
+    with pytest.raises(DataError, match="whole numbers, got float64"):
+        mean_per_class_recall([0], [math.nan])
     with pytest.raises(DataError, match="numbers from 0 to 2, found 255 to 255; pass ignore_label"):
         confusion_counts([0], [255], 3)
     with pytest.raises(DataError, match="predictions: expected numbers from 0 to 2, found 7 to 7"):

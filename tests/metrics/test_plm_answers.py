@@ -232,7 +232,7 @@ class TestScores:
         ("Score: 8", None, 0.8),
         ('{"score": 2.5, "explanation": "x"}', 0.25, 0.25),
         ('{"score": 15}', 1.5, None),
-        ('{"score": "7"}', 0.7, 0.7),
+        ('{"score": "7"}', None, 0.7),
         ('{"score": NaN}', None, None),
         ('{"score": true}', None, None),
         ('{"score": null}', None, None),

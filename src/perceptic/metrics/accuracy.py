@@ -7,9 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from perceptic.errors import DataError
 from perceptic.metrics.checks import BoolArray, integers, labels, numbers, positive, same_length
-from perceptic.metrics.confusion import class_recalls, confusion_counts, mean_of_defined
 
 
 def top_k_hits(scores: npt.ArrayLike, targets: npt.ArrayLike, k: int = 1) -> BoolArray:
@@ -48,18 +46,14 @@ def mean_per_class_recall(predictions: npt.ArrayLike, targets: npt.ArrayLike) ->
     """Mean over the classes that occur of the share of their samples found: balanced accuracy, in [0, 1].
 
     Args:
-        predictions, targets: (N,) classes from 0.
+        predictions: (N,) classes; one that does not exist, such as -1 for an answer that names none, is wrong.
+        targets: (N,) classes.
 
     Raises:
-        DataError: no samples, lengths that differ, negative classes, anything but whole numbers.
+        DataError: no samples, lengths that differ, anything but whole numbers.
     """
     predicted = integers(predictions, "predictions", ("samples",))
     true = integers(targets, "targets", ("samples",))
     same_length(predictions=predicted, targets=true)
-    if min(predicted.min(), true.min()) < 0:
-        raise DataError("predictions and targets: classes count from 0, found a negative one")
-    # Classes are renumbered so that a stray large number does not ask for a huge table.
-    _, renumbered = np.unique(np.concatenate([predicted, true]), return_inverse=True)
-    new_predicted, new_true = renumbered.reshape(2, -1)
-    counts = confusion_counts(new_predicted, new_true, int(renumbered.max()) + 1)
-    return float(mean_of_defined(class_recalls(counts)))
+    _, number = np.unique(true, return_inverse=True)
+    return float(np.mean(np.bincount(number, weights=predicted == true) / np.bincount(number)))

@@ -77,7 +77,7 @@ def parse_score(reply: str, mode: Mode = "compatible", *, needs_explanation: boo
         missing = [key for key in ("score", "explanation")[: 1 + needs_explanation] if not _has(value, key)]
         if missing:
             return JudgedScore(0.0, f"JSON without {' and '.join(missing)}")
-        number = _finite(value["score"])
+        number = None if isinstance(value["score"], str) else _finite(value["score"])
         return JudgedScore(0.0, "score is no number") if number is None else JudgedScore(number / 10)
     return _clean_score(reply)
 
@@ -128,7 +128,7 @@ def _has(value: Any, key: str) -> bool:
 
 
 def _finite(value: Any) -> float | None:
-    """A number, also one between quotes (clean judges write both); booleans are none."""
+    """A number, also one between quotes; booleans are none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
