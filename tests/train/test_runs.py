@@ -12,7 +12,8 @@ import time
 import pytest
 import torch
 
-from perceptic.errors import TrainError
+from perceptic.errors import OutputError, TrainError
+from perceptic.tasks.file_lock import exclusive_lock
 from perceptic.train.checkpoint import CheckpointFolder
 from perceptic.train.recipe import load_recipe
 from perceptic.train.runs import RunCallbacks, train
@@ -52,6 +53,15 @@ class StopAfter:
 def test_ten_steps_have_their_losses(recipe_path, data_cache, tmp_path):
     train(load_recipe(recipe_path), tmp_path / "run", data_cache)
     assert losses(tmp_path / "run") == pytest.approx(GOLDEN_LOSSES, rel=2e-3)
+
+
+def test_two_processes_never_train_in_one_folder(recipe_path, data_cache, tmp_path):
+    with (
+        exclusive_lock(tmp_path / "run" / ".lock", "held by the test"),
+        pytest.raises(OutputError, match="another process"),
+    ):
+        train(load_recipe(recipe_path), tmp_path / "run", data_cache)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_another_seed_has_other_losses(recipe_path, data_cache, tmp_path):

@@ -18,6 +18,7 @@ from perceptic.configs import Preprocessing
 from perceptic.data.pool import Pool
 from perceptic.errors import TrainError
 from perceptic.files import write_text
+from perceptic.tasks.file_lock import exclusive_lock
 from perceptic.text.clip_tokenizer import ClipTokenizer
 from perceptic.train.loop import Outcome, Trainer
 from perceptic.train.metrics import StepMetrics
@@ -67,9 +68,15 @@ def train(
 
     Raises:
         TrainError: `out` holds a run of another recipe, no checkpoint can be read, or the loss is not finite.
-        DataError: data that cannot be read. OutputError: nothing can be written to `out`.
+        DataError: data that cannot be read.
+        OutputError: nothing can be written to `out`, or another process trains there.
     """
-    callbacks = callbacks or RunCallbacks()
+    busy = f"{out}: another process is training there; wait for it, or choose another --out"
+    with exclusive_lock(out / ".lock", busy):
+        return _train(recipe, out, cache, fresh, workers, callbacks or RunCallbacks())
+
+
+def _train(recipe: Recipe, out: Path, cache: Path, fresh: bool, workers: int, callbacks: RunCallbacks) -> RunResult:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     _claim(recipe, out, fresh)
