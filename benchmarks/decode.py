@@ -1,12 +1,12 @@
-"""Tokens per second of PerceptionLM's decoder on a CPU, beside transformers, and what share of the memory's speed it is.
+"""Tokens per second of PerceptionLM's decoder on a CPU, beside transformers, and what share of its speed memory allows.
 
 What bounds it. A step of one row reads every weight once and does two operations with each: 2.47 GB a token for the
 1B in bfloat16 (0.97 billion weights in 16 layers and 0.26 in the output head, which is the embedding too). The caches
-hold a few per cent of that, so that a token cannot take less time than reading this much memory; how fast this machine
-reads is measured in the same rounds (`read GB/s`: the sum of 1 GiB by the same number of threads), and `share` is the
-part of it that the weights of a whole step reach, everything else included. Fewer bits are fewer bytes: int8 is
-1.24 GB, int4 0.81 (4.5 bits a weight, the head in int8). The rows of a batch share one reading; past a few rows the
-arithmetic of the batch shows.
+hold a few per cent of that, so that a token cannot take less time than reading the weights from memory. That time is
+measured before every turn: all threads sum up the very same bytes, in the order that reads fastest here. `share` is
+the part of that speed which whole steps reach, everything else included (median over rounds). Fewer bits are fewer
+bytes: int8 is 1.24 GB, int4 0.81 (4.5 bits a weight, the head in int8). The rows of a batch share one reading; past a
+few rows the arithmetic of the batch shows.
 
 Contenders take turns in one process, a few steps each, after the same context; a ratio is the median over rounds of
 transformers' time over theirs in the same round. All take the whole step: embedding, layers, logits, the best token.
@@ -42,7 +42,6 @@ from perceptic.models.quantized import QuantizedDecoder, quantize_decoder
 from perceptic.weights.plm_pretrained import load_plm
 
 TRANSFORMERS, WEIGHTS = "transformers bf16", ("bf16", "int8", "int4")
-READ_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,16 @@ class Contender:
 
     name: str
     prepare: Callable[[int, int], Callable[[], None]]
-    weight_bytes: int
+    weights: list[torch.Tensor]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(weight.nbytes for weight in self.weights)
+
+    def read(self, library: NativeLibrary) -> None:
+        """Read all weights once."""
+        for weight in self.weights:
+            library.run("sum_words", weight, weight.nbytes // 8)
 
 
 def main() -> None:
@@ -104,10 +112,9 @@ def run(arguments: argparse.Namespace, config: DecoderConfig, folder: Path) -> N
     contenders = [ours(folder, config, name) for name in arguments.weights]
     if not arguments.no_transformers:
         contenders.insert(0, theirs(folder))
-    memory = torch.empty(READ_BYTES, dtype=torch.uint8).fill_(1)
     rows: list[Row] = []
     for batch in arguments.rows:
-        for row in measure(contenders, batch, arguments, library, memory):
+        for row in measure(contenders, batch, arguments, library):
             rows.append(row)
             print_row(row)
     report = {"threads": arguments.threads, "load_after": os.getloadavg()[0], "rows": [*map(asdict, rows)]}
@@ -136,8 +143,7 @@ def ours(folder: Path, config: DecoderConfig, weights: str) -> Contender:
 
         return step
 
-    parts = (*decoder.parameters(), *decoder.buffers())
-    return Contender(f"perceptic {weights}", prepare, sum(part.nbytes for part in parts))
+    return Contender(f"perceptic {weights}", prepare, [*decoder.parameters(), *decoder.buffers()])
 
 
 def random_quantized(config: DecoderConfig, weights: str) -> QuantizedDecoder:
@@ -167,8 +173,9 @@ def theirs(folder: Path) -> Contender:
 
         return step
 
-    language = sum(p.nbytes for name, p in model.named_parameters() if "language_model" in name or "lm_head" in name)
-    return Contender(TRANSFORMERS, prepare, language)
+    names = ("language_model", "lm_head")
+    weights = [weight for name, weight in model.named_parameters() if any(part in name for part in names)]
+    return Contender(TRANSFORMERS, prepare, weights)
 
 
 def measure(
@@ -176,36 +183,38 @@ def measure(
     batch: int,
     arguments: argparse.Namespace,
     library: NativeLibrary,
-    memory: torch.Tensor,
 ) -> list[Row]:
     """Let the contenders take turns."""
     running = {contender.name: contender.prepare(batch, arguments.context) for contender in contenders}
     times: dict[str, list[float]] = {name: [] for name in running}
-    reading = []
+    readings: dict[str, list[float]] = {name: [] for name in running}
     for index in range(arguments.rounds + 1):
-        seconds = timed(lambda: library.run("sum_words", memory, memory.numel() // 8), 2)
-        for name, step in running.items():
-            taken = timed(step, arguments.steps)
+        for contender in contenders:
+            reading = timed(lambda contender=contender: contender.read(library), 1)
+            taken = timed(running[contender.name], arguments.steps)
             if index:  # the first round warms up
-                times[name].append(taken)
-        if index:
-            reading.append(memory.nbytes / seconds / 1e9)
-    first = next(iter(times.values()))
-    # The fastest reading is the machine's; slower ones were disturbed.
-    read = max(reading)
-    rows = []
-    for contender in contenders:
-        own = times[contender.name]
-        middle, gigabytes = statistics.median(own), contender.weight_bytes / 1e9
-        ratio = statistics.median(a / b for a, b in zip(first, own, strict=True))
-        rate = gigabytes / middle
-        rows.append(
-            Row(
-                contender.name, batch, arguments.context, batch / middle, ratio, gigabytes, rate, read, rate / read,
-                len(own),
-            )
-        )  # fmt: skip
-    return rows
+                readings[contender.name].append(reading)
+                times[contender.name].append(taken)
+    first = times[contenders[0].name]
+    return [as_row(c, batch, arguments.context, times[c.name], readings[c.name], first) for c in contenders]
+
+
+def as_row(
+    contender: Contender, batch: int, context: int, times: list[float], readings: list[float], first: list[float]
+) -> Row:
+    middle, gigabytes = statistics.median(times), contender.num_bytes / 1e9
+    return Row(
+        contender=contender.name,
+        rows=batch,
+        context=context,
+        tokens_per_second=batch / middle,
+        times_transformers=statistics.median(theirs / own for theirs, own in zip(first, times, strict=True)),
+        weight_gigabytes=gigabytes,
+        gigabytes_per_second=gigabytes / middle,
+        read_gigabytes_per_second=gigabytes / statistics.median(readings),
+        share=statistics.median(reading / own for reading, own in zip(readings, times, strict=True)),
+        rounds=len(times),
+    )
 
 
 def timed(step: Callable[[], object], count: int) -> float:

@@ -58,6 +58,13 @@ static inline __attribute__((always_inline)) void dot_int8(const matrix *w, int6
     }
 }
 
+/* 16 scales, or as many as there are. */
+static inline void load_scales(const bf16 *scales, int64_t count, float *wide) {
+    const __mmask16 mask = count < 16 ? (__mmask16)((1u << count) - 1) : 0xffff;
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, scales));
+    _mm512_store_si512(wide, _mm512_slli_epi32(bits, 16));
+}
+
 static inline __attribute__((always_inline)) void dot_int4(const matrix *w, int64_t row, int64_t step, const int rows,
                                                            const float *x, const int batch, __m512 sum[][X_ROWS]) {
     const int64_t stored = stored_columns(w);
@@ -66,19 +73,19 @@ static inline __attribute__((always_inline)) void dot_int4(const matrix *w, int6
     /* An index of 16 bit looks at its lowest five: the fifth is of the next code, so the table is there twice. */
     const __m512i codebook =
         _mm512_broadcast_i64x4(_mm512_cvtepi32_epi16(_mm512_cvtps_epi32(_mm512_loadu_ps(w->codebook))));
-    float wide[W_ROWS][4];
-    for (int64_t k = 0; k < stored; k += 128)
+    float wide[W_ROWS][16] __attribute__((aligned(64)));
+    for (int64_t k = 0; k < stored; k += 128) {
+        if (k % 512 == 0)
+            for (int r = 0; r < rows; r++) load_scales(scales + (r * step * stored + k) / 32, (stored - k) / 32, wide[r]);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            const int64_t place = r * step * stored + k;
-            fetch_ahead(code + place / 2);
-            const __m512i words = _mm512_loadu_si512(code + place / 2);
-            const __m128i narrow = _mm_loadl_epi64((const __m128i *)(scales + place / 32));
-            _mm_storeu_ps(wide[r], _mm_castsi128_ps(_mm_slli_epi32(_mm_cvtepu16_epi32(narrow), 16)));
+            const uint8_t *part = code + (r * step * stored + k) / 2;
+            fetch_ahead(part);
+            const __m512i words = _mm512_loadu_si512(part);
 #pragma GCC unroll 4
             for (int group = 0; group < 4; group++) {
                 const __m512i weight = _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4 * group), codebook);
-                const __m512 scale = _mm512_set1_ps(wide[r][group]);
+                const __m512 scale = _mm512_set1_ps(wide[r][k % 512 / 32 + group]);
 #pragma GCC unroll 4
                 for (int b = 0; b < batch; b++) {
                     const __m512i dot = _mm512_madd_epi16(weight, load_whole(x, stored, b, k + 32 * group));
@@ -86,6 +93,7 @@ static inline __attribute__((always_inline)) void dot_int4(const matrix *w, int6
                 }
             }
         }
+    }
 }
 
 /* Rows `row`, `row + step`... of W. */
@@ -114,8 +122,8 @@ static inline __attribute__((always_inline)) void dot_block(const matrix *w, int
     for (row += W_ROWS * step; row < end; row++) dot_rows(w, row, 1, 1, x, batch, y);
 }
 
-void multiply_dots(const matrix *w, int64_t first, const float *x, int64_t batch, float *y) {
-    const int64_t end = smaller(first + BLOCK_ROWS, w->rows), stored = stored_columns(w);
+void multiply_dots(const matrix *w, int64_t first, int64_t end, const float *x, int64_t batch, float *y) {
+    const int64_t stored = stored_columns(w);
     for (int64_t b = 0; b < batch; b += X_ROWS) {
         const float *part = x + b * stored;
         float *out = y + b * w->rows;

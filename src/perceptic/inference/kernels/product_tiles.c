@@ -66,7 +66,7 @@ static inline __attribute__((always_inline)) void multiply_block(const matrix *w
     uint32_t buffer[BLOCK_ROWS * CHUNK / 2] __attribute__((aligned(64)));
     float sums[4][TILE_WORDS] __attribute__((aligned(64)));
     const int64_t stored = stored_columns(w), column = stored / 32 * TILE_WORDS, rows = smaller(BLOCK_ROWS, w->rows - first);
-    const int64_t row_bytes = w->kind == KIND_BF16 ? 2 * stored : w->kind == KIND_INT8 ? stored : stored / 2;
+    const int64_t bytes = row_bytes(w);
     const uint32_t *b = packed + x_first / 16 * column;
     if (rows < BLOCK_ROWS) memset(buffer, 0, sizeof buffer);
     _tile_zero(0);
@@ -74,9 +74,9 @@ static inline __attribute__((always_inline)) void multiply_block(const matrix *w
     _tile_zero(2);
     _tile_zero(3);
     for (int64_t k = 0; k < stored; k += CHUNK) {
-        const int64_t end = smaller(k + CHUNK, stored), chunk_bytes = row_bytes * CHUNK / stored;
+        const int64_t end = smaller(k + CHUNK, stored), chunk_bytes = bytes * CHUNK / stored;
         /* The next chunk of the row, or the first one of the block of rows that follows. */
-        const int64_t ahead = end < stored ? chunk_bytes : BLOCK_ROWS * row_bytes - k / CHUNK * chunk_bytes;
+        const int64_t ahead = end < stored ? chunk_bytes : BLOCK_ROWS * bytes - k / CHUNK * chunk_bytes;
         for (int64_t r = 0; r < rows; r++)
             unpack_row(w, first + r, k, end, ahead, buffer + r / 16 * TILE_WORDS + r % 16 * 16, 2 * TILE_WORDS);
         add_products(buffer, b + k / 32 * TILE_WORDS, column, (end - k) / 32, columns);

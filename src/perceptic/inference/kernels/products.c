@@ -41,25 +41,33 @@ void stage_row(const matrix *w, float *x, int tiled) {
 
 int64_t product_scratch_bytes(int64_t stored, int64_t batch) { return round_up(batch, 16) * stored * sizeof(bf16); }
 
+/* Rows of W in one piece of work: small enough that threads finish together. */
+static int64_t block_rows(const matrix *w, int tiled) {
+    int64_t rows = BLOCK_ROWS;
+    while (!tiled && rows > 8 && rows * row_bytes(w) > 1 << 17) rows /= 2;
+    return rows;
+}
+
 void multiply_staged(const matrix *w, int64_t count, const float *x, int64_t batch, float *const *y, void *scratch) {
-#ifdef __AMX_TILE__
     const int tiled = is_tiled(batch);
+#ifdef __AMX_TILE__
     if (tiled) pack_for_tiles(x, stored_columns(w), batch, scratch);
 #else
     (void)scratch;
 #endif
+    const int64_t step = block_rows(w, tiled);
     int64_t blocks = 0;
-    for (int64_t i = 0; i < count; i++) blocks += round_up(w[i].rows, BLOCK_ROWS) / BLOCK_ROWS;
+    for (int64_t i = 0; i < count; i++) blocks += round_up(w[i].rows, step) / step;
 #pragma omp for schedule(dynamic)
     for (int64_t block = 0; block < blocks; block++) {
-        int64_t i = 0, first = block * BLOCK_ROWS;
-        for (; first >= w[i].rows; i++) first -= round_up(w[i].rows, BLOCK_ROWS);
+        int64_t i = 0, first = block * step;
+        for (; first >= w[i].rows; i++) first -= round_up(w[i].rows, step);
 #ifdef __AMX_TILE__
         if (tiled) {
             multiply_tiles(w + i, first, scratch, batch, y[i]);
             continue;
         }
 #endif
-        multiply_dots(w + i, first, x, batch, y[i]);
+        multiply_dots(w + i, first, smaller(first + step, w[i].rows), x, batch, y[i]);
     }
 }

@@ -8,7 +8,7 @@
 #include "common.h"
 
 enum { KIND_BF16, KIND_INT8, KIND_INT4 };
-enum { BLOCK_ROWS = 32, TILES_FROM = 4 }; /* rows of W that are one piece of work; rows of x from which tiles pay */
+enum { BLOCK_ROWS = 32, TILES_FROM = 4 }; /* most rows of W that are one piece of work; rows of x from which tiles pay */
 
 /* W (rows, columns), row after row; columns are a multiple of 32.
  *
@@ -23,6 +23,12 @@ typedef struct {
 
 /* Columns as stored. */
 static inline int64_t stored_columns(const matrix *w) { return round_up(w->columns, w->kind == KIND_INT4 ? 128 : 32); }
+
+/* Bytes of a row of W. */
+static inline int64_t row_bytes(const matrix *w) {
+    const int64_t stored = stored_columns(w);
+    return w->kind == KIND_BF16 ? 2 * stored : w->kind == KIND_INT8 ? stored : stored / 2;
+}
 
 /* Whether a batch goes through AMX tiles. */
 static inline int is_tiled(int64_t batch) {
@@ -48,10 +54,11 @@ int64_t product_scratch_bytes(int64_t stored, int64_t batch);
  * To be called by all threads of a parallel region; it ends with a barrier. */
 void multiply_staged(const matrix *w, int64_t count, const float *x, int64_t batch, float *const *y, void *scratch);
 
-/* One block of rows of W with all rows of x. */
-void multiply_dots(const matrix *w, int64_t first, const float *x, int64_t batch, float *y);
+/* Rows `first` to `end` of W with all rows of x. */
+void multiply_dots(const matrix *w, int64_t first, int64_t end, const float *x, int64_t batch, float *y);
 #ifdef __AMX_TILE__
 void pack_for_tiles(const float *x, int64_t stored, int64_t batch, uint32_t *packed);
+/* The same for BLOCK_ROWS rows or those that are left. */
 void multiply_tiles(const matrix *w, int64_t first, const uint32_t *packed, int64_t batch, float *y);
 #endif
 
