@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from perceptic.errors import ConfigError, MediaError, TextError, WeightsNotFoundError
+from perceptic.errors import ConfigError, MediaError, NotEnoughMemoryError, TextError, WeightsNotFoundError
 from perceptic.inference.sampling import GenerationOptions
 from perceptic.media.chunks import ChunkTransform
 from perceptic.media.images import load_image
@@ -23,13 +23,14 @@ from perceptic.media.regions import Box, draw_box
 from perceptic.media.sampling import plm_indices
 from perceptic.media.video import read_video
 from perceptic.models.perception_lm import PerceptionLM
-from perceptic.tasks import looking
+from perceptic.tasks import loading, looking
 from perceptic.tasks.assistant import Assistant, load_assistant
 from perceptic.tasks.loading import PLMOptions, computes_bfloat16
 from perceptic.tasks.media_cache import MediaCache
 from perceptic.tasks.media_parts import MediaPart, media_part
 from perceptic.tasks.messages import ChatMessage
 from perceptic.tasks.seeing import Seeing
+from perceptic.weights.plm_memory import MemoryEstimate
 
 SHORT = GenerationOptions(max_new_tokens=6)
 TOKENS = 4  # of a chunk
@@ -450,3 +451,40 @@ def test_loading(plm_folder: Path, assistant: Assistant) -> None:
         Assistant.load("PLM-Nanno")
     assert PLMOptions().dtype == "auto"
     assert not computes_bfloat16(torch.device("meta"))
+
+
+def test_memory_is_told_before_loading_and_refused_if_short(plm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[MemoryEstimate] = []
+    Assistant.load(plm_folder, dtype="float32", on_memory=told.append)
+    (estimate,) = told
+    assert estimate.workload.num_chunks == 5  # the largest picture that it can see: four tiles and a thumbnail
+    assert estimate.needed_bytes > 0
+
+    def unread(*arguments: object, **named: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(loading, "load_plm", unread)
+    with pytest.raises(NotEnoughMemoryError, match=r"tiny-plm .*does not fit on cpu"):
+        Assistant.load(plm_folder, max_memory_bytes=1000)
+    # The size of a released model is known before it is downloaded.
+    with pytest.raises(NotEnoughMemoryError, match=r"Perception-LM-1B in float32 .*weights='int8'"):
+        Assistant.load("Perception-LM-1B", dtype="float32", max_memory_bytes=10**9)
+    with pytest.raises(AssertionError, match="weights were read"):
+        Assistant.load(plm_folder, max_memory_bytes=1000, check_memory=False)
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_fewer_bits(plm_folder: Path, assistant: Assistant, dog: MediaPart, weights: str) -> None:
+    small = Assistant.load(plm_folder, dtype="float32", weights=weights)
+    assert small.fingerprint != assistant.fingerprint
+    answer = small.generate(asked(dog, "What?"), options=SHORT)
+    assert answer.media == assistant.count(asked(dog, "What?")).media
+    assert small.generate(asked(dog, "What?"), options=SHORT).token_ids == answer.token_ids
+
+
+def test_without_kernels_the_answers_are_the_same(plm_folder: Path, assistant: Assistant, dog: MediaPart) -> None:
+    plain = Assistant.load(plm_folder, dtype="float32", accelerate=False)
+    assert type(plain.model.decoder) is not type(assistant.model.decoder)
+    assert plain.fingerprint == assistant.fingerprint
+    messages = asked(dog, "What?")
+    assert plain.generate(messages, options=SHORT).token_ids == assistant.generate(messages, options=SHORT).token_ids

@@ -73,7 +73,7 @@ class Damage:
                 messages.append({"role": "assistant", "content": "Yes."})
             parts = [self.part() for _ in range(self.random.randint(1, 3))]
             messages.append({"role": "user", "content": parts if self.random.random() < 0.8 else "What?"})
-        for _ in range(self.random.choice([0, 1, 1, 2, 5])):
+        for _ in range(self.random.choice([0, 0, 0, 0, 1, 1, 2, 5])):
             messages = self.mutated(messages)
         return messages
 
@@ -83,9 +83,10 @@ class Damage:
             return {"type": "text", "text": self.random.choice(["What?", "<|image|>", "", "\ud800 <|eot_id|>"])}
         fields: dict[str, Json] = {"url": self.address(kind)}
         if kind == "video" and self.random.random() < 0.5:
-            fields |= {"num_frames": self.random.randint(1, 6), "start_seconds": self.random.uniform(0, 9)}
+            fields |= {"num_frames": self.random.randint(1, 5), "start_seconds": self.random.uniform(0, 6)}
         if self.random.random() < 0.3:
-            fields["box"] = [self.random.randint(0, 300) for _ in range(4)]
+            left, top = self.random.randint(-9, 99), self.random.randint(-9, 99)
+            fields["box"] = [left, top, left + self.random.randint(-2, 99), top + self.random.randint(-2, 99)]
         return {"type": f"{kind}_url", f"{kind}_url": fields}
 
     def address(self, kind: str) -> str:
