@@ -164,6 +164,12 @@ def test_the_average_of_a_suite() -> None:
     assert grouped.value == pytest.approx(np.mean([part.mean() for part in sets[:2]]))
 
 
+def test_sets_of_a_suite_are_drawn_independently() -> None:
+    values = RNG.random(200)
+    alone, twice = bootstrap_mean(values), bootstrap_average([values, values])
+    assert twice.high - twice.low == pytest.approx((alone.high - alone.low) / math.sqrt(2), rel=0.1)
+
+
 def test_one_unit_has_no_interval() -> None:
     for interval in (bootstrap_mean([0.5]), bootstrap_mean([0.2, 0.8], groups=["a", "a"])):
         assert interval.value == pytest.approx(0.5)

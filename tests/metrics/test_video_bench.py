@@ -135,6 +135,10 @@ class TestLocalisation:
         assert found.recalls.sum(axis=0).tolist() == [2, 2, 2, 1]
         assert (found.num_unparsed, found.num_without_length) == (1, 0)
 
+    def test_thresholds_are_strict(self) -> None:
+        assert localisation([Stretch(0, 5)], [Stretch(5, 9)], thresholds=[0.0]).mean_recall == 0
+        assert localisation([Stretch(0, 6)], [Stretch(5, 9)], thresholds=[0.0]).mean_recall == 1
+
     def test_a_collapsed_truth_counts_against_the_model_in_compatible_mode_only(self) -> None:
         predictions, targets = [Stretch(0, 5), Stretch(8, 8)], [Stretch(0, 5), Stretch(8, 8)]
         assert localisation(predictions, targets).mean_recall == 0.5
