@@ -168,6 +168,26 @@ def test_the_default_model_says_what_to_do(
     assert "perceptic init PLM-Nano" in error
 
 
+def test_what_a_model_takes_is_said_before_it_is_loaded(plm: Path, capsys: Captured, caplog: Any) -> None:
+    with caplog.at_level("INFO", "perceptic"):
+        ask(capsys, "hello", "--model", plm, *SHORT)
+    assert any("noise in float32" in text and " MB on cpu" in text for text in caplog.messages)
+
+
+def test_a_decoder_in_eight_bits(plm: Path, capsys: Captured) -> None:
+    assert ask(capsys, "hello", "--model", plm, "--weights", "int8", *SHORT)["answer_tokens"] == 5
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_options_that_help(
+    plm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perceptic.weights.plm_memory.available_bytes", lambda device: 30_000_000)
+    error = fails(capsys, "hello", "--model", plm)
+    assert "it does not fit on cpu" in error
+    assert "--weights int8, --ignore-memory" in error
+    assert ask(capsys, "hello", "--model", plm, "--ignore-memory", *SHORT)["answer_tokens"] == 5
+
+
 def test_unknown_models_name_the_nearest(capsys: Captured) -> None:
     assert "did you mean 'Perception-LM-1B'?" in fails(capsys, "hello", "--model", "Perception-LM-1")
     assert "no such folder" in fails(capsys, "hello", "--model", "zzz")
@@ -251,7 +271,7 @@ def test_ctrl_c_ends_the_answer_and_keeps_what_has_come(plm: Path, tmp_path: Pat
     assert process.returncode == 130, error
     assert len(begun) == 8
     assert rest.endswith(b"\n")
-    assert error.decode().strip() == "Interrupted. The answer is not complete."
+    assert error.decode().splitlines()[-1] == "Interrupted. The answer is not complete."
 
 
 def test_ctrl_c_with_json_still_prints_the_object(plm: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

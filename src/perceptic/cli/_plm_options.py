@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from perceptic.cli._shared import apply_options
+from perceptic.errors import NotEnoughMemoryError
 
 if TYPE_CHECKING:
     from perceptic.inference.sampling import GenerationOptions
@@ -21,7 +22,7 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 BoxNumbers = tuple[float, float, float, float]
 
-_MODEL_NAMES = ("model", "device", "dtype", "vision_device")
+_MODEL_NAMES = ("model", "device", "dtype", "vision_device", "weights")
 _SEEING_NAMES = ("num_frames", "max_num_tiles", "start_seconds", "end_seconds", "sampling", "beyond_training")
 _GENERATION_NAMES = (
     "max_new_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop",
@@ -54,7 +55,7 @@ def parse_time(text: str) -> float:
 
 
 def plm_options(function: CommandT) -> CommandT:
-    """`--model`, `--device`, `--dtype`, `--vision-device` of a language model."""
+    """`--model`, `--device`, `--dtype`, `--vision-device`, `--weights`, `--ignore-memory` of a language model."""
     options = (
         click.option(
             "--model",
@@ -72,6 +73,12 @@ def plm_options(function: CommandT) -> CommandT:
             help="What the model computes in; auto: as saved if this machine has units for it, else float32.",
         ),
         click.option("--vision-device", metavar="DEVICE", help="Where the vision tower runs, if elsewhere."),
+        click.option(
+            "--weights",
+            type=click.Choice(["int8", "int4"]),
+            help="Keep the decoder in 8 or 4 bits: less memory, faster, a little less exact. Default: as in the files.",
+        ),
+        click.option("--ignore-memory", is_flag=True, help="Load the model even if it does not seem to fit."),
     )
     return apply_options(function, options)
 
@@ -193,8 +200,13 @@ def take_assistant(options: dict[str, Any]) -> Assistant:
 
     Raises:
         ConfigError, TextError, WeightsError and its kinds: see `Assistant.load`.
+        NotEnoughMemoryError: it does not fit; the options that would help are named.
     """
     from perceptic.tasks.assistant import Assistant
 
     chosen = {name: options.pop(name) for name in _MODEL_NAMES}
-    return Assistant.load(chosen.pop("model"), **chosen)
+    check_memory = not options.pop("ignore_memory")
+    try:
+        return Assistant.load(chosen.pop("model"), check_memory=check_memory, **chosen)
+    except NotEnoughMemoryError as error:
+        raise NotEnoughMemoryError(f"{error}. On the command line: --weights int8, --ignore-memory") from error

@@ -107,6 +107,7 @@ def load_for_answers(source: str | Path, options: PLMOptions) -> LoadedPLM:
         device=device,
         vision_device=vision_device,
         weights=options.weights,
+        check_memory=False,  # above, or not wanted
         revision=options.revision,
         cache_dir=options.cache_dir,
         local_files_only=options.local_files_only,
