@@ -27,7 +27,9 @@ from perceptic.weights.plm_folder import PLMFolder, read_plm_folder
 from perceptic.weights.plm_quantized import is_packed
 from perceptic.weights.plm_sources import find_plm_folder
 
-CHUNKS_AT_ONCE = 8  # of `inference.prompts`: more chunks take turns
+# What `inference.prompts` and `inference.prefill` let through at once; a test holds them together.
+CHUNKS_AT_ONCE = 8
+ROWS_AT_ONCE = {"cpu": 1024, "other": 4096}
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,10 @@ def estimate_memory(
     quantization = facts.quantization or (None if weights is None else parse_quantization(weights))
     sizes = _weights_bytes(facts.config, target, quantization)
     work = workload or Workload()
-    decoder = _Share(sizes.decoder, _cache_bytes(facts.config.decoder, target, work), _prefill(facts, target, work))
-    tower = _Share(sizes.vision, 0, _tower(facts.config, target, work))
     first, second = torch.device(device or "cpu"), torch.device(vision_device or device or "cpu")
+    cache = _cache_bytes(facts.config.decoder, target, work)
+    decoder = _Share(sizes.decoder, cache, _prefill(facts.config, target, work, first))
+    tower = _Share(sizes.vision, 0, _tower(facts.config, target, work))
     if first == second:
         # The tower is done before the decoder starts: the larger moment counts.
         shares = {
@@ -231,11 +234,16 @@ def _cache_bytes(config: DecoderConfig, dtype: torch.dtype, work: Workload) -> i
     return config.kv_values_per_token * dtype.itemsize * work.num_tokens * work.batch_size
 
 
-def _prefill(facts: _Facts, dtype: torch.dtype, work: Workload) -> int:
-    """The middle of a feed-forward: its input twice, gate, up and their product; and the chunks' tokens."""
-    config = facts.config.decoder
-    per_token = dtype.itemsize * (2 * config.dim + 3 * config.ffn_width)
-    return per_token * work.num_tokens + _features(facts.config, dtype, work)
+def _prefill(config: PerceptionLMConfig, dtype: torch.dtype, work: Workload, device: torch.device) -> int:
+    """The middle of a feed-forward for the tokens of one turn, the rows of all, and the tokens of all chunks.
+
+    Rows that were read alone are copied into one cache before they go on together: for a moment there are two.
+    """
+    decoder, at_once = config.decoder, ROWS_AT_ONCE["cpu" if device.type == "cpu" else "other"]
+    per_token = dtype.itemsize * (2 * decoder.dim + 3 * decoder.ffn_width)
+    rows = 2 * work.num_tokens * decoder.dim * dtype.itemsize
+    copy = _cache_bytes(decoder, dtype, work) if work.batch_size > 1 else 0
+    return per_token * min(work.num_tokens, at_once) + rows + copy + _features(config, dtype, work)
 
 
 def _tower(config: PerceptionLMConfig, dtype: torch.dtype, work: Workload) -> int:
