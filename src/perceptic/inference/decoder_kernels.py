@@ -215,6 +215,8 @@ def _c_cache(cache: KVCache) -> _CCache:
     pointers = [
         (ctypes.c_void_p * cache.num_layers)(*(tensor.data_ptr() for tensor in tensors)) for tensors in (keys, values)
     ]
+    assert keys[0].dtype == torch.bfloat16, f"a cache of {keys[0].dtype}; create it in the decoder's own type"
+    assert keys[0].device.type == "cpu"
     row_stride, head_stride, _, _ = keys[0].stride()
     padding = None if cache.padding is None else cache.padding.contiguous()
     address = None if padding is None else padding.data_ptr()
