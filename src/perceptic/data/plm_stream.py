@@ -27,13 +27,13 @@ _EXAMPLES = 3
 
 
 class SkippedRows:
-    """Rows that could not be trained on, counted by reason; one more than `limit` ends the run.
+    """Rows that could not be trained on, counted by reason; one more than `limit` ends the run (None: no limit).
 
     Attributes:
         counts: rows by reason. examples: the first few errors of each reason, for people.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
@@ -44,7 +44,7 @@ class SkippedRows:
         examples = self.examples.setdefault(error.reason, [])
         if len(examples) < _EXAMPLES:
             examples.append(str(error))
-        if self.counts.total() > self.limit:
+        if self.limit is not None and self.counts.total() > self.limit:
             reasons = ", ".join(f"{reason} ({count})" for reason, count in self.counts.most_common())
             raise DataError(
                 f"{self.counts.total()} rows could not be used, more than the limit of {self.limit}: {reasons}. "
