@@ -43,7 +43,7 @@ int64_t product_scratch_bytes(int64_t stored, int64_t batch) { return round_up(b
 
 /* Rows of W in one piece of work: small enough that threads finish together. */
 static int64_t block_rows(const matrix *w, int tiled) {
-    int64_t rows = BLOCK_ROWS;
+    int64_t rows = tiled ? TILE_BLOCK : DOT_BLOCK;
     while (!tiled && rows > 8 && rows * row_bytes(w) > 1 << 17) rows /= 2;
     return rows;
 }

@@ -8,7 +8,8 @@
 #include "common.h"
 
 enum { KIND_BF16, KIND_INT8, KIND_INT4 };
-enum { BLOCK_ROWS = 32, TILES_FROM = 4 }; /* most rows of W that are one piece of work; rows of x from which tiles pay */
+enum { DOT_BLOCK = 32, TILE_BLOCK = 64 }; /* most rows of W that are one piece of work */
+enum { TILES_FROM = 4 };                   /* rows of x from which tiles pay */
 
 /* W (rows, columns), row after row; columns are a multiple of 32.
  *
@@ -58,7 +59,7 @@ void multiply_staged(const matrix *w, int64_t count, const float *x, int64_t bat
 void multiply_dots(const matrix *w, int64_t first, int64_t end, const float *x, int64_t batch, float *y);
 #ifdef __AMX_TILE__
 void pack_for_tiles(const float *x, int64_t stored, int64_t batch, uint32_t *packed);
-/* The same for BLOCK_ROWS rows or those that are left. */
+/* The same for TILE_BLOCK rows or those that are left. */
 void multiply_tiles(const matrix *w, int64_t first, const uint32_t *packed, int64_t batch, float *y);
 #endif
 
