@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -251,6 +251,7 @@ def test_spans() -> None:
     assert seconds_at(0, [7.0]) == 7.0
 
 
+@settings(deadline=None)
 @given(answer=st.text(alphabet="[]0123456789,.: ab\n", max_size=40), num_frames=st.integers(1, 40))
 def test_any_answer_can_be_read(answer: str, num_frames: int) -> None:
     seconds = [0.5 * index for index in range(num_frames)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import threading
@@ -392,6 +393,18 @@ def test_errors_name_what_was_asked_for(assistant: Assistant, media: Path, tmp_p
         assistant.prepare(asked(MediaPart("video", Image.new("RGB", (3, 3)), "x")))
     with pytest.raises(TextError, match="no question"):
         assistant.generate([])
+
+
+def test_a_video_inside_a_message(assistant: Assistant, dog: MediaPart) -> None:
+    assert isinstance(dog.source, Path)
+    address = "data:video/mp4;base64," + base64.b64encode(dog.source.read_bytes()).decode()
+    part = {"type": "video_url", "video_url": {"url": address, "num_frames": 2}}
+    messages = [{"role": "user", "content": [part, {"type": "text", "text": "What?"}]}]
+    assert assistant.count(messages).media[0].frame_indices == (0, 120)
+    pixels = assistant.prepare(messages, encode=False).prompt.pixels
+    wanted = chunks_of(assistant, asked(dog, "What?"), Seeing(num_frames=2))
+    assert pixels is not None
+    torch.testing.assert_close(pixels, wanted, atol=0, rtol=0)
 
 
 def test_a_pipe_does_not_hang(assistant: Assistant, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -219,6 +219,7 @@ WORDS = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(words=st.lists(WORDS, min_size=5, max_size=5))
 def test_text_never_changes_the_structure(loaded_assistant: Assistant, words: list[str]) -> None:
     """Whoever writes it and whatever it says: the prompt is the template's, with the text inside as ordinary ids."""
@@ -263,6 +264,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(messages=JSON)
 def test_any_json_is_a_conversation_or_an_error(messages: Any) -> None:
     with contextlib.suppress(PercepticError):
