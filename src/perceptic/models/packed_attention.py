@@ -1,7 +1,7 @@
 """Attention over sequences that hold several samples each, none of which sees another.
 
 Padding every sample to full length costs the square of that length; here a sample costs the square of its own. On a CPU
-each sample is attended to by itself, on a GPU one FlexAttention kernel skips the blocks in which nothing is visible.
+each sample is attended to by itself, on a CUDA GPU one FlexAttention kernel skips blocks in which nothing is visible.
 No mask of L x L numbers is ever made.
 
 Shapes: B sequences, L tokens, H heads, G key-value heads, K head size, N blocks of tokens.
@@ -40,10 +40,10 @@ class Packing:
 
     @classmethod
     def on(cls, device: torch.device, sample_lengths: Sequence[Sequence[int]], num_tokens: int) -> Packing:
-        """A packing in the form that suits a device. L should be a multiple of 128 on a GPU."""
+        """A packing in the form that suits a device. On a GPU L is best a multiple of 128."""
         assert all(sum(lengths) <= num_tokens for lengths in sample_lengths), "samples are longer than their sequence"
         packing = cls(tuple(map(tuple, sample_lengths)), num_tokens)
-        if device.type == "cpu":
+        if device.type != "cuda":
             return packing
         mask = causal_block_mask(packing.sample_ids().to(device))
         return cls(packing.sample_lengths, num_tokens, mask)
