@@ -65,6 +65,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _QUARTER_TURNED = frozenset({5, 6, 7, 8})
+# Pillow turns these itself when it decodes them, and states the size that they will have.
+_SIZED_UPRIGHT = (TiffImagePlugin.TiffImageFile,)
 
 # What Pillow's parsers raise on damaged input. Listed rather than `Exception`, so that our own mistakes stay visible.
 _PARSER_ERRORS = (
@@ -145,11 +147,14 @@ def image_size(source: ImageSource, *, max_pixels: int | None = DEFAULT_MAX_PIXE
 
 
 def _upright_size(image: Image.Image) -> ImageSize:
+    turned = not isinstance(image, _SIZED_UPRIGHT) and _orientation_by_header(image) in _QUARTER_TURNED
+    return ImageSize(image.height, image.width) if turned else ImageSize(image.width, image.height)
+
+
+def _orientation_by_header(image: Image.Image) -> int:
     # Asked for EXIF that it has not met yet, Pillow decodes the whole PNG to look behind its pixels.
     unread = isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info
-    orientation = 1 if unread else _orientation(image)
-    sides = (image.height, image.width) if orientation in _QUARTER_TURNED else (image.width, image.height)
-    return ImageSize(*sides)
+    return 1 if unread else _orientation(image)
 
 
 def _name_of(source: ImageSource) -> str:

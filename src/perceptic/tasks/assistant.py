@@ -64,11 +64,12 @@ class Assistant:
 
         Args:
             source: a zoo name, hub repository, folder or file.
-            options: fields of `PLMOptions`, such as `device`, `dtype`, `vision_device`, `local_files_only`.
+            options: fields of `PLMOptions`, such as `device`, `dtype`, `weights`, `vision_device`, `local_files_only`.
 
         Raises:
             ConfigError: an unknown option, device or type.
-            WeightsError and its kinds, TextError: the model cannot be found or read, or does not fit in memory.
+            NotEnoughMemoryError: the model does not fit.
+            WeightsError and its kinds, TextError: it cannot be found or read.
         """
         try:
             chosen = PLMOptions(**options)
