@@ -174,3 +174,11 @@ def test_this_machine() -> None:
     assert free is not None
     assert 0 < free < 2**50
     assert available_memory.available_bytes("meta") is None
+
+
+def test_a_gpu_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * GIB + device.index, 80 * GIB))
+    assert available_bytes("cuda:1") == 5 * GIB + 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert available_bytes("cuda:1") is None

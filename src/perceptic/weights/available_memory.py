@@ -20,7 +20,7 @@ def available_bytes(device: torch.device | str = "cpu", root: Path = Path("/")) 
         root: where `proc` and `sys` are.
     """
     device = torch.device(device)
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.is_available():
         free, _total = torch.cuda.mem_get_info(device)
         return int(free)
     if device.type != "cpu":
