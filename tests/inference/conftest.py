@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perceptic.errors import MissingDependencyError
+from perceptic.inference import native
 from perceptic.inference.native import NativeLibrary, load_library
 
 
@@ -15,3 +16,9 @@ def kernel_library() -> NativeLibrary:
         return load_library()
     except MissingDependencyError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def library_without_tiles(kernel_library: NativeLibrary) -> NativeLibrary:
+    """The kernels as a processor with AVX-512 alone gets them."""
+    return native._load(native.default_cache_folder(), has_amx=False)

@@ -42,16 +42,19 @@ static void score_keys(const float *query, int64_t heads, int64_t size, const bf
         for (int64_t i = 0; i < size; i += 16)
             for (int j = 0; j < 4; j++) {
                 const __m512 key = load_bf16(keys + smaller(column + j, end - 1) * size + i);
-                for (int h = 0; h < 4; h++)
-                    sum[h][j] = _mm512_fmadd_ps(key, _mm512_loadu_ps(query + smaller(h, heads - 1) * size + i), sum[h][j]);
+                for (int h = 0; h < 4; h++) {
+                    const float *part = query + smaller(h, heads - 1) * size + i;
+                    sum[h][j] = _mm512_fmadd_ps(key, _mm512_loadu_ps(part), sum[h][j]);
+                }
             }
         _mm512_store_ps(four, sums_of_16(sum));
         for (int64_t h = 0; h < heads; h++)
-            for (int64_t j = 0; j < smaller(4, end - column); j++) scores[h * padded + column - first + j] = four[4 * h + j];
+            for (int64_t j = 0; j < smaller(4, end - column); j++)
+                scores[h * padded + column - first + j] = four[4 * h + j];
     }
 }
 
-/* out (heads, size) = the values of `count` columns, weighted and scaled. 64 channels of four heads fill 16 registers. */
+/* out (heads, size) = the values of `count` columns, weighted and scaled; 64 channels of four heads at a time. */
 static void weigh_values(const float *weights, int64_t padded, const float *scale, int64_t heads, int64_t size,
                          const bf16 *values, int64_t count, float *out) {
     for (int64_t i = 0; i < size; i += 64) {
@@ -103,7 +106,7 @@ void attend_cached(const decoder *d, const key_value_cache *cache, int64_t layer
         for (int64_t h = 0; h < group; h++) rotate(queries + h * size, size, cosine + angle, sine + angle);
         const int64_t first = cache->padding ? cache->padding[row] : 0;
         for (int64_t h = 0; h < group; h += HEADS_AT_ONCE)
-            attend_group(queries + h * size, smaller(HEADS_AT_ONCE, group - h), size, keys, values, first, cache->length,
-                         scores);
+            attend_group(queries + h * size, smaller(HEADS_AT_ONCE, group - h), size, keys, values, first,
+                         cache->length, scores);
     }
 }

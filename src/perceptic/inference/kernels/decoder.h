@@ -24,9 +24,10 @@ typedef struct {
     int64_t row_stride, head_stride, length;
 } key_value_cache;
 
-/* Rotate the new queries and keys, (batch, heads, head_size) each, by the angles of each sequence (batch, head_size / 2),
- * append keys and values to the cache and attend: `query` is overwritten with the result. `scores` is this thread's own
- * room for `attention_scores` floats. To be called by all threads of a parallel region; ends with a barrier. */
+/* Rotate the new queries and keys, (batch, heads, head_size) each, by the angles of each sequence
+ * (batch, head_size / 2), append keys and values to the cache and attend: `query` is overwritten with the result.
+ * `scores` is this thread's own room for `attention_scores` floats. To be called by all threads of a parallel region;
+ * ends with a barrier. */
 void attend_cached(const decoder *d, const key_value_cache *cache, int64_t layer, int64_t batch, const float *cosine,
                    const float *sine, float *query, const float *key, const float *value, float *scores);
 

@@ -26,20 +26,21 @@ static step_rows new_rows(const decoder *d, int64_t batch, int64_t length, int t
     const int64_t heads = d->heads * d->head_size, widest = larger(larger(d->width, d->ffn_width), heads);
     const int64_t stored = round_up(widest, 128), row = batch * stored * sizeof(float);
     step_rows r;
-    char *next = r.memory =
-        aligned_alloc(64, 5 * row + threads * attention_scores(length) * sizeof(float) + product_scratch_bytes(stored, batch));
+    const int64_t scores = threads * attention_scores(length) * sizeof(float);
+    char *next = r.memory = aligned_alloc(64, 5 * row + scores + product_scratch_bytes(stored, batch));
     r.hidden = (float *)next, next += row;
     r.staged = (float *)next, next += row;
     r.a = (float *)next, next += row;
     r.b = (float *)next, next += row;
     r.c = (float *)next, next += row;
-    r.scores = (float *)next, next += threads * attention_scores(length) * sizeof(float);
+    r.scores = (float *)next, next += scores;
     r.packed = next;
     return r;
 }
 
 /* x += delta (if any), y = x / rms(x) * weight. */
-static void add_and_normalise(float *x, const float *delta, const float *weight, float *y, int64_t width, float epsilon) {
+static void add_and_normalise(float *x, const float *delta, const float *weight, float *y, int64_t width,
+                              float epsilon) {
     __m512 square = _mm512_setzero_ps();
     for (int64_t i = 0; i < width; i += 16) {
         __m512 v = _mm512_loadu_ps(x + i);
@@ -47,8 +48,10 @@ static void add_and_normalise(float *x, const float *delta, const float *weight,
         square = _mm512_fmadd_ps(v, v, square);
     }
     const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(square) / width + epsilon));
-    for (int64_t i = 0; i < width; i += 16)
-        _mm512_storeu_ps(y + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), scale), _mm512_loadu_ps(weight + i)));
+    for (int64_t i = 0; i < width; i += 16) {
+        const __m512 normal = _mm512_mul_ps(_mm512_loadu_ps(x + i), scale);
+        _mm512_storeu_ps(y + i, _mm512_mul_ps(normal, _mm512_loadu_ps(weight + i)));
+    }
 }
 
 /* y = silu(gate) * up. */
@@ -67,7 +70,8 @@ static void stage_normalised(const decoder *d, const matrix *next, const float *
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < batch; b++) {
         float *out = r->staged + b * stored_columns(next);
-        add_and_normalise(r->hidden + b * d->width, delta ? delta + b * d->width : NULL, norm, out, d->width, d->epsilon);
+        const float *added = delta ? delta + b * d->width : NULL;
+        add_and_normalise(r->hidden + b * d->width, added, norm, out, d->width, d->epsilon);
         stage_row(next, out, is_tiled(batch));
     }
 }
@@ -92,7 +96,8 @@ static void stage_gated(const matrix *next, int64_t batch, const step_rows *r) {
 
 /* `delta` is what the layer before has still to add to the residual stream; returns that of this layer. */
 static const float *run_layer(const decoder *d, const key_value_cache *cache, int64_t layer, const float *delta,
-                              int64_t batch, const float *cosine, const float *sine, const step_rows *r, float *scores) {
+                              int64_t batch, const float *cosine, const float *sine, const step_rows *r,
+                              float *scores) {
     const decoder_layer *l = d->layer + layer;
     stage_normalised(d, &l->wq, l->attention_norm, delta, batch, r);
     multiply_staged(&l->wq, 3, r->staged, batch, (float *const[]){r->a, r->b, r->c}, r->packed);

@@ -41,8 +41,8 @@ static inline int is_tiled(int64_t batch) {
 }
 
 /* A row of activations as the products want it, in place, with zeros past the columns; there is room for
- * `stored_columns` floats. For bfloat16 weights, and for tiles, it is rounded to bfloat16; tiles of int4 weights have the
- * even columns of each 32 before the odd ones. Otherwise it becomes integers of 16 bit and the unit that they count. */
+ * `stored_columns` floats. For bfloat16 weights, and for tiles, it is rounded to bfloat16; tiles of int4 weights have
+ * the even columns of each 32 before the odd ones. Otherwise it becomes integers of 16 bit and the unit they count. */
 void stage_row(const matrix *w, float *x, int tiled);
 
 /* Where that unit is. */

@@ -8,7 +8,8 @@ int64_t sum_words(const uint64_t *words, int64_t count, int threads) {
     int64_t sum = 0;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(+ : sum)
     for (int64_t first = 0; first < count / PIECE * PIECE; first += PIECE) {
-        __m512i parts[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+        __m512i parts[4];
+        for (int p = 0; p < 4; p++) parts[p] = _mm512_setzero_si512();
         for (int64_t i = first; i < first + PIECE / 4; i += 8)
             for (int p = 0; p < 4; p++) {
                 const uint64_t *place = words + i + p * PIECE / 4;
