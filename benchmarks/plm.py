@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small model, one round: does everything run?")
     parser.add_argument("--lines", nargs="*", choices=LINES, default=[*LINES])
+    parser.add_argument("--prompts", nargs="*", choices=[*PROMPTS], default=[*PROMPTS], help="of the line `prefill`")
     parser.add_argument("--folder", type=Path, help="keep the random weights here (3 GB) and use them again")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "PROMPT"), help=argparse.SUPPRESS)
@@ -118,18 +119,19 @@ def run(config: PerceptionLMConfig, folder: Path, arguments: argparse.Namespace)
         if "batch" in arguments.lines:
             report["batch"] = asdict(measure_batch(ours, arguments.quick))
         if "prefill" in arguments.lines:
-            rows = measure_prefill(config, ours, Theirs(folder), arguments.quick)
+            rows = measure_prefill(ours, Theirs(folder), arguments.prompts, arguments.quick)
             report["prefill"] = [*map(asdict, rows)]
     print(json.dumps(report | {"load_after": os.getloadavg()[0]}))
 
 
-def measure_prefill(config: PerceptionLMConfig, ours: Ours, theirs: Theirs, quick: bool) -> list[FirstToken]:
+def measure_prefill(ours: Ours, theirs: Theirs, prompts: list[str], quick: bool) -> list[FirstToken]:
     """Both sides in turns, prompt by prompt."""
-    rows = []
+    rows, config = [], ours.config
     print(f"\nfirst token: {'tokens':>26} {'perceptic':>12} {'transformers':>12} {'ratio':>7}   rate")
-    for name, chunks in PROMPTS.items():
+    for name in prompts:
+        chunks = PROMPTS[name]
         question = make_question(config, chunks)
-        agreement = compare_logits(ours, theirs, question)
+        agreement = compare_logits(ours, theirs, question)  # and the unmeasured first round
         times = alternate(
             {"ours": lambda q=question: ours.first_token(q), "theirs": lambda q=question: theirs.first_token(q)}, quick
         )
@@ -199,10 +201,8 @@ def measure_batch(ours: Ours, quick: bool) -> Batch:
 
 
 def alternate(calls: dict[str, Callable[[], object]], quick: bool) -> dict[str, list[float]]:
-    """Seconds of each call, taken in turns after one unmeasured round."""
+    """Seconds of each call, taken in turns."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
     start = time.perf_counter()
     while (done := len(next(iter(times.values())))) < (1 if quick else MAX_ROUNDS):
         if done >= MIN_ROUNDS and time.perf_counter() - start > ROUND_SECONDS:

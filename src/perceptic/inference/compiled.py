@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from perceptic.configs import VisionConfig
 from perceptic.errors import ConfigError, MissingDependencyError, OutputError
-from perceptic.inference.native import load_kernels
+from perceptic.inference.native import NativeKernels, load_kernels
 from perceptic.inference.packed import (
     Kernels,
     PackedAttentionPool,
@@ -29,6 +29,7 @@ from perceptic.inference.packed import (
     TorchKernels,
     cast_module,
 )
+from perceptic.inference.tower_kernels import TowerBlock, fits_tower
 from perceptic.models.clip import CLIP
 from perceptic.models.layers import AttentionPool, Block, Transformer
 from perceptic.models.vision import VisionTransformer
@@ -39,6 +40,8 @@ KernelChoice = Literal["auto", "native", "torch"]
 # The widest activation (tokens x MLP width) of one pass. Above 32 MiB glibc maps and unmaps it on every call, which
 # costs a page fault per 4 KiB, and it leaves the last-level cache of most processors.
 WIDEST_ACTIVATION_BYTES = 24 * 2**20
+# Tokens of one pass of `TowerBlock`, if one image has not more: a few columns of all of them stay in the L2 cache.
+_TOWER_ROWS = 1100
 
 
 def accelerate(
@@ -96,7 +99,7 @@ class AcceleratedVisionTransformer(VisionTransformer):
             if name != "transformer":
                 self.add_module(name, _packed_module(module, dtype, kernels))
         self.transformer = Transformer(
-            PackedBlock(block, kernels, dtype) for block in _blocks(tower.transformer, consume)
+            _packed_block(block, dtype, kernels) for block in _blocks(tower.transformer, consume)
         )
         super().train(False)
 
@@ -147,6 +150,8 @@ class AcceleratedVisionTransformer(VisionTransformer):
         tokens = rows * columns + self.config.num_prefix_tokens
         image_bytes = tokens * self.config.mlp_width * self.dtype.itemsize
         images = max(1, WIDEST_ACTIVATION_BYTES // max(1, image_bytes))
+        if isinstance(self.transformer.resblocks[0], TowerBlock):
+            images = max(1, min(images, _TOWER_ROWS // tokens))
         return max(1, -(-pixels.shape[0] // images))
 
 
@@ -201,6 +206,17 @@ def _blocks(transformer: Transformer, consume: bool) -> Iterator[Block]:
         if consume:
             transformer.resblocks[index] = nn.Identity()
         yield block
+
+
+def _packed_block(block: Block, dtype: torch.dtype, kernels: Kernels) -> nn.Module:
+    width, wide = block.mlp.c_fc.in_features, block.mlp.c_fc.out_features
+    if (
+        dtype == torch.bfloat16
+        and isinstance(kernels, NativeKernels)
+        and fits_tower(width, wide, width // block.attn.heads)
+    ):
+        return TowerBlock(block, kernels.library)
+    return PackedBlock(block, kernels, dtype)
 
 
 def _packed_module(module: nn.Module, dtype: torch.dtype, kernels: Kernels) -> nn.Module:

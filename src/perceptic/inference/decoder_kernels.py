@@ -4,7 +4,7 @@ A step is bound by reading the weights from memory. They are read once, in the o
 the batch, so that nothing is repacked or copied: bfloat16 weights stay the model's own tensors, int8 and int4 ones the
 codes of `models.quantized`. Sums are in float32; what enters a product is rounded to bfloat16, as in the model.
 
-The structures mirror `kernels/products.h` and `kernels/decoder.h`.
+The structures mirror `kernels/decoder.h`.
 
 Shapes: B rows, D width, G key-value heads, S columns of the cache, K head size, P = K/2 rotated pairs.
 """
@@ -12,21 +12,16 @@ Shapes: B rows, D width, G key-value heads, S columns of the cache, K head size,
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perceptic.inference.native import NativeLibrary
+from perceptic.inference.native_matrix import CMatrix, Matrix, c_matrix
 from perceptic.models.decoder import Decoder, DecoderBlock
 from perceptic.models.kv_cache import KVCache
-from perceptic.models.quantized_matrix import Int4Matrix, Int8Matrix
 from perceptic.models.rope import RopeTable
 
-Matrix = Tensor | Int8Matrix | Int4Matrix
-
-_KINDS: dict[type, int] = {Tensor: 0, Int8Matrix: 1, Int4Matrix: 2}
 _COLUMN_STEP = 32
 _HEAD_STEP = 16
 _LARGEST_HEAD = 256
@@ -34,14 +29,8 @@ _TILED_HEAD_STEP = 32
 _LAYER_MATRICES = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
 
 
-class _CMatrix(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("codes", "scales", "codebook")] + [
-        (name, ctypes.c_int64) for name in ("kind", "rows", "columns")
-    ]
-
-
 class _CLayer(ctypes.Structure):
-    _fields_ = [(name, _CMatrix) for name in _LAYER_MATRICES] + [
+    _fields_ = [(name, CMatrix) for name in _LAYER_MATRICES] + [
         (name, ctypes.c_void_p) for name in ("attention_norm", "ffn_norm")
     ]
 
@@ -175,10 +164,10 @@ class DecoderKernels:
         matrices = map(self._matrix, _matrices(block).values())
         return _CLayer(*matrices, *map(self._floats, (block.attention_norm.weight, block.ffn_norm.weight)))
 
-    def _matrix(self, matrix: Matrix) -> _CMatrix:
-        c_matrix, tensors = _c_matrix(matrix)
+    def _matrix(self, matrix: Matrix) -> CMatrix:
+        seen, tensors = c_matrix(matrix)
         self._kept += tensors
-        return c_matrix
+        return seen
 
     def _floats(self, norm: Tensor) -> int:
         weight = norm.detach().float().contiguous()
@@ -189,24 +178,11 @@ class DecoderKernels:
 def linear(library: NativeLibrary, x_BD: Tensor, matrix: Matrix) -> Tensor:
     """x W^T for bfloat16 rows (B, columns of W), to bfloat16 (B, rows of W). Columns are a multiple of 32."""
     x_BD = x_BD.contiguous()
-    c_matrix, tensors = _c_matrix(matrix)
+    seen, tensors = c_matrix(matrix)
     y = x_BD.new_empty(len(x_BD), matrix.shape[0])
-    library.run("linear_bf16", ctypes.byref(c_matrix), x_BD, y, len(x_BD))
+    library.run("linear_bf16", ctypes.byref(seen), x_BD, y, len(x_BD))
     del tensors  # alive until here
     return y
-
-
-def _c_matrix(matrix: Matrix) -> tuple[_CMatrix, Sequence[Tensor]]:
-    """A matrix as the kernels see it, and the tensors whose memory that is."""
-    rows, columns = matrix.shape
-    if isinstance(matrix, Tensor):
-        weight = matrix.contiguous()
-        return _CMatrix(weight.data_ptr(), None, None, _KINDS[Tensor], rows, columns), [weight]
-    tensors = [matrix.codes.contiguous(), matrix.scales.contiguous()]
-    if isinstance(matrix, Int4Matrix):
-        tensors.append(matrix.codebook.float().contiguous())
-    pointers: list[Any] = [tensor.data_ptr() for tensor in tensors] + [None] * (3 - len(tensors))
-    return _CMatrix(*pointers, _KINDS[type(matrix)], rows, columns), tensors
 
 
 def _c_cache(cache: KVCache) -> _CCache:

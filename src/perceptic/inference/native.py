@@ -50,6 +50,7 @@ _AMX_SOURCES = (
     "product_panels.c",
     "causal_attention.c",
     "decoder_read.c",
+    "tower_block.c",
 )
 
 
@@ -67,6 +68,7 @@ _AMX_SIGNATURES = {
     "gelu_bf16": "ppnn",
     "attention_bf16": "ppppnnnn",
     "decoder_read": "pppppnnn",
+    "tower_block_bf16": "pppppnn",
 }
 _C_TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
 
@@ -104,7 +106,7 @@ class NativeKernels:
     """The kernels of a vision tower. Tensors are contiguous; the type is float32 or bfloat16 throughout."""
 
     def __init__(self, library: NativeLibrary) -> None:
-        self._library = library
+        self.library = library
         self._types = {torch.float32: "f32"} | ({torch.bfloat16: "bf16"} if library.has_amx else {})
 
     def supports(self, dtype: torch.dtype, config: VisionConfig) -> bool:
@@ -148,7 +150,7 @@ class NativeKernels:
 
     def _run(self, name: str, x: Tensor, *arguments: Argument) -> None:
         if x.numel():
-            self._library.run(f"{name}_{self._types[x.dtype]}", x, *arguments)
+            self.library.run(f"{name}_{self._types[x.dtype]}", x, *arguments)
 
 
 def default_cache_folder() -> Path:

@@ -31,27 +31,27 @@ static void read_layer(const decoder *d, const new_tokens *n, const key_value_ca
     const decoder_layer *l = d->layer + layer;
     const int64_t rows = n->batch * n->tokens, heads = d->heads * d->head_size, keys = d->kv_heads * d->head_size;
     const int64_t all = heads + 2 * keys;
-    packed_rows in = pack_rows(&l->wq, x, l->attention_norm, d->epsilon, rows, r->narrow);
-    start_product(&l->wq, &in, r->qkv, all, 0, scratch);
-    start_product(&l->wk, &in, r->qkv + heads, all, 0, scratch);
-    start_product(&l->wv, &in, r->qkv + heads + keys, all, 0, scratch);
+    const row_norm before_attention = {l->attention_norm, NULL, d->epsilon}, before_ffn = {l->ffn_norm, NULL, d->epsilon};
+    const column_terms none = {NULL, NULL};
+    packed_rows in = pack_rows(&l->wq, x, &before_attention, rows, r->narrow);
+    start_product(&l->wq, none, &in, NULL, r->qkv, all, scratch);
+    start_product(&l->wk, none, &in, NULL, r->qkv + heads, all, scratch);
+    start_product(&l->wv, none, &in, NULL, r->qkv + heads + keys, all, scratch);
 #pragma omp barrier
     enter_cache(d, n, cache, layer, r->qkv);
     attend_causally(d, n, cache, layer, r->qkv, r->attended, threads);
-    in = pack_rows(&l->wo, r->attended, NULL, 0.0f, rows, r->narrow);
-    start_product(&l->wo, &in, x, d->width, 1, scratch);
+    in = pack_rows(&l->wo, r->attended, NULL, rows, r->narrow);
+    start_product(&l->wo, none, &in, x, x, d->width, scratch);
 #pragma omp barrier
-    in = pack_rows(&l->w1, x, l->ffn_norm, d->epsilon, rows, r->narrow);
+    in = pack_rows(&l->w1, x, &before_ffn, rows, r->narrow);
     in = gated_product(&l->w1, &l->w3, &l->w2, &in, r->wide, scratch);
-    start_product(&l->w2, &in, x, d->width, 1, scratch);
+    start_product(&l->w2, none, &in, x, x, d->width, scratch);
 #pragma omp barrier
 }
 
-/* x = x / rms(x) * weight. */
-static void normalise_row(bf16 *x, const float *weight, int64_t width, float epsilon) {
-    const __m512 scale = _mm512_set1_ps(inverse_rms(x, width, epsilon));
-    for (int64_t i = 0; i < width; i += 16)
-        store_bf16(x + i, _mm512_mul_ps(_mm512_mul_ps(load_bf16(x + i), scale), _mm512_loadu_ps(weight + i)));
+static void normalise_row(bf16 *x, const row_norm *norm, int64_t width) {
+    const row_moments moments = moments_of(x, norm, width);
+    for (int64_t i = 0; i < width; i += 16) store_bf16(x + i, normalised(x, norm, moments, i));
 }
 
 /* x (batch, tokens, width), embedding rows, is overwritten with normalised hidden states. */
@@ -59,6 +59,7 @@ void decoder_read(const decoder *d, const key_value_cache *cache, bf16 *x, const
                   int64_t angle_stride, int64_t batch, int64_t tokens, int threads) {
     const new_tokens n = {batch, tokens, angle_stride, cosine, sine};
     const reading r = new_reading(d, batch * tokens);
+    const row_norm last = {d->norm, NULL, d->epsilon};
 #pragma omp parallel num_threads(threads)
     {
         const tile_config before = use_full_tiles();
@@ -66,7 +67,7 @@ void decoder_read(const decoder *d, const key_value_cache *cache, bf16 *x, const
         for (int64_t layer = 0; layer < d->layers; layer++) read_layer(d, &n, cache, layer, x, &r, scratch, threads);
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < batch * tokens; row++)
-            normalise_row(x + row * d->width, d->norm, d->width, d->epsilon);
+            normalise_row(x + row * d->width, &last, d->width);
         free(scratch);
         restore_tiles(&before);
     }

@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include "gelu.h"
 #include "tiles.h"
 #include "unpack.h"
 
@@ -18,29 +19,25 @@ static inline __m512i split_lanes(__m512i x) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1);
 }
 
-static inline __m512i scaled_32(const bf16 *x, const float *norm, __m512 scale) {
-    const __m512 low = _mm512_mul_ps(_mm512_mul_ps(load_bf16(x), scale), _mm512_loadu_ps(norm));
-    const __m512 high = _mm512_mul_ps(_mm512_mul_ps(load_bf16(x + 16), scale), _mm512_loadu_ps(norm + 16));
-    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
-}
-
-packed_rows pack_rows(const matrix *w, const bf16 *x, const float *norm, float epsilon, int64_t rows, uint32_t *tiles) {
+packed_rows pack_rows(const matrix *w, const bf16 *x, const row_norm *norm, int64_t rows, uint32_t *tiles) {
     const packed_rows packed = {tiles, rows, stored_columns(w) / 32};
     const int64_t width = w->columns;
 #pragma omp for schedule(static)
     for (int64_t first = 0; first < rows; first += 16) {
         const int64_t present = smaller(16, rows - first);
-        __m512 scale[16];
-        for (int64_t r = 0; norm && r < present; r++)
-            scale[r] = _mm512_set1_ps(inverse_rms(x + (first + r) * width, width, epsilon));
+        row_moments moments[16];
+        for (int64_t r = 0; norm && r < present; r++) moments[r] = moments_of(x + (first + r) * width, norm, width);
         for (int64_t step = 0; step < packed.steps; step++) {
             __m512i lines[16];
             for (int64_t r = 0; r < 16; r++) {
-                const bf16 *from = x + (first + r) * width + 32 * step;
+                const bf16 *from = x + (first + r) * width;
                 if (r >= present || 32 * step >= width) /* columns of padding must hold numbers: their scales are 0 */
                     lines[r] = _mm512_setzero_si512();
+                else if (norm)
+                    lines[r] = (__m512i)_mm512_cvtne2ps_pbh(normalised(from, norm, moments[r], 32 * step + 16),
+                                                            normalised(from, norm, moments[r], 32 * step));
                 else
-                    lines[r] = norm ? scaled_32(from, norm + 32 * step, scale[r]) : _mm512_loadu_si512(from);
+                    lines[r] = _mm512_loadu_si512(from + 32 * step);
                 if (w->kind == KIND_INT4) lines[r] = split_lanes(lines[r]);
             }
             transpose_16x16(lines, tile_at(&packed, first, step));
@@ -113,6 +110,7 @@ static void add_panel(const packed_rows *x, int64_t step, int64_t steps, const u
 /* 32 rows of a matrix, and the sums of their products. */
 typedef struct {
     const matrix *w;
+    column_terms terms;
     int64_t first;
     float *sums;
 } panel_task;
@@ -136,42 +134,47 @@ static int64_t panels_at_once(int64_t panels) {
     return share < 1 ? 1 : smaller(share, MOST_PANELS);
 }
 
-static panel_task new_task(const matrix *w, int64_t panel, int64_t rows, int64_t i, void *scratch) {
+static panel_task new_task(const matrix *w, column_terms terms, int64_t panel, int64_t rows, int64_t i, void *scratch) {
     float *sums = (float *)((uint32_t *)scratch + PANEL_WORDS) + i * round_up(rows, 32) * PANEL_ROWS;
-    return (panel_task){w, panel * PANEL_ROWS, sums};
+    return (panel_task){w, terms, panel * PANEL_ROWS, sums};
 }
 
-/* The sums of row `n` of the panel with 16 rows of x. */
-static inline __m512 sums_of(const panel_task *t, int64_t row, int64_t n) {
-    const __m512 v = _mm512_loadu_ps(t->sums + row * PANEL_ROWS + 16 * n);
-    if (t->w->kind != KIND_INT8 || t->first + n >= t->w->rows) return v;
-    return _mm512_mul_ps(v, _mm512_set1_ps(((const float *)t->w->scales)[t->first + n]));
+/* Column `n` of the panel's product, of 16 rows of x. */
+static inline __m512 column_of(const panel_task *t, int64_t row, int64_t n) {
+    __m512 v = _mm512_loadu_ps(t->sums + row * PANEL_ROWS + 16 * n);
+    const int64_t column = t->first + n;
+    if (column >= t->w->rows) return v;
+    if (t->w->kind == KIND_INT8) v = _mm512_mul_ps(v, _mm512_set1_ps(((const float *)t->w->scales)[column]));
+    if (t->terms.bias) v = _mm512_add_ps(v, _mm512_set1_ps(t->terms.bias[column]));
+    if (t->terms.factor) v = _mm512_mul_ps(v, _mm512_set1_ps(t->terms.factor[column]));
+    return v;
 }
 
-static void write_sums(const panel_task *t, int64_t rows, bf16 *y, int64_t stride, int add) {
+static void write_columns(const panel_task *t, int64_t rows, const bf16 *base, bf16 *y, int64_t stride) {
     float turned[TILE_WORDS] __attribute__((aligned(64)));
     for (int64_t row = 0; row < rows; row += 16)
         for (int64_t n = 0; n < smaller(PANEL_ROWS, t->w->rows - t->first); n += 16) {
             __m512i lines[16];
-            for (int64_t i = 0; i < 16; i++) lines[i] = _mm512_castps_si512(sums_of(t, row, n + i));
+            for (int64_t i = 0; i < 16; i++) lines[i] = _mm512_castps_si512(column_of(t, row, n + i));
             transpose_16x16(lines, (uint32_t *)turned);
             for (int64_t r = 0; r < smaller(16, rows - row); r++) {
-                bf16 *to = y + (row + r) * stride + t->first + n;
+                const int64_t to = (row + r) * stride + t->first + n;
                 const __m512 v = _mm512_load_ps(turned + 16 * r);
-                store_bf16(to, add ? _mm512_add_ps(v, load_bf16(to)) : v);
+                store_bf16(y + to, base ? _mm512_add_ps(v, load_bf16(base + to)) : v);
             }
         }
 }
 
-void start_product(const matrix *w, const packed_rows *x, bf16 *y, int64_t stride, int add, void *scratch) {
+void start_product(const matrix *w, column_terms terms, const packed_rows *x, const bf16 *base, bf16 *y, int64_t stride,
+                   void *scratch) {
     const int64_t panels = round_up(w->rows, PANEL_ROWS) / PANEL_ROWS, together = panels_at_once(panels);
 #pragma omp for schedule(dynamic) nowait
     for (int64_t begin = 0; begin < panels; begin += together) {
         const int64_t count = smaller(together, panels - begin);
         panel_task tasks[MOST_PANELS];
-        for (int64_t i = 0; i < count; i++) tasks[i] = new_task(w, begin + i, x->rows, i, scratch);
+        for (int64_t i = 0; i < count; i++) tasks[i] = new_task(w, terms, begin + i, x->rows, i, scratch);
         multiply_panels(tasks, count, x, scratch);
-        for (int64_t i = 0; i < count; i++) write_sums(tasks + i, x->rows, y, stride, add);
+        for (int64_t i = 0; i < count; i++) write_columns(tasks + i, x->rows, base, y, stride);
     }
 }
 
@@ -181,34 +184,60 @@ static inline __m512 gated(__m512 gate, __m512 up) {
     return _mm512_div_ps(_mm512_mul_ps(gate, up), _mm512_add_ps(_mm512_set1_ps(1.0f), e));
 }
 
-/* The result is transposed already, as the right operand of the next product wants it: pairs of neighbours are joined. */
-static void write_gated(const panel_task *gate, const panel_task *up, const packed_rows *y, int is_split) {
+/* gelu(a), or silu(a) * b. The result is transposed already, as the right operand of the next product wants it: pairs of
+ * neighbours are joined. */
+static void write_packed(const panel_task *a, const panel_task *b, const packed_rows *y, int is_split) {
     for (int64_t row = 0; row < y->rows; row += 16) {
-        uint32_t *tile = tile_at(y, row, gate->first / 32);
+        uint32_t *tile = tile_at(y, row, a->first / 32);
         for (int64_t pair = 0; pair < 16; pair++) {
             const int64_t n = is_split ? 4 * (pair % 8) + pair / 8 : 2 * pair, m = n + (is_split ? 2 : 1);
-            const __m512i low = rounded_to_bf16(gated(sums_of(gate, row, n), sums_of(up, row, n)));
-            const __m512i high = rounded_to_bf16(gated(sums_of(gate, row, m), sums_of(up, row, m)));
-            _mm512_store_si512(tile + 16 * pair, _mm512_or_si512(high, _mm512_srli_epi32(low, 16)));
+            __m512 low = column_of(a, row, n), high = column_of(a, row, m);
+            low = b ? gated(low, column_of(b, row, n)) : gelu_16(low);
+            high = b ? gated(high, column_of(b, row, m)) : gelu_16(high);
+            const __m512i low_half = _mm512_srli_epi32(rounded_to_bf16(low), 16);
+            _mm512_store_si512(tile + 16 * pair, _mm512_or_si512(rounded_to_bf16(high), low_half));
         }
     }
+}
+
+/* Columns of padding must hold numbers: their scales are 0. */
+static void clear_padding(const packed_rows *y, int64_t columns) {
+#pragma omp for schedule(static)
+    for (int64_t row = 0; row < y->rows; row += 16)
+        for (int64_t step = columns / 32; step < y->steps; step++)
+            memset(tile_at(y, row, step), 0, TILE_WORDS * sizeof(uint32_t));
 }
 
 packed_rows gated_product(const matrix *gate, const matrix *up, const matrix *next, const packed_rows *x,
                           uint32_t *tiles, void *scratch) {
     const packed_rows y = {tiles, x->rows, stored_columns(next) / 32};
+    const column_terms none = {NULL, NULL};
     const int64_t panels = gate->rows / PANEL_ROWS, together = (panels_at_once(2 * panels) + 1) / 2;
 #pragma omp for schedule(dynamic) nowait
     for (int64_t begin = 0; begin < panels; begin += together) {
         const int64_t count = 2 * smaller(together, panels - begin);
         panel_task tasks[MOST_PANELS];
-        for (int64_t i = 0; i < count; i++) tasks[i] = new_task(i % 2 ? up : gate, begin + i / 2, x->rows, i, scratch);
+        for (int64_t i = 0; i < count; i++)
+            tasks[i] = new_task(i % 2 ? up : gate, none, begin + i / 2, x->rows, i, scratch);
         multiply_panels(tasks, count, x, scratch);
-        for (int64_t i = 0; i < count; i += 2) write_gated(tasks + i, tasks + i + 1, &y, next->kind == KIND_INT4);
+        for (int64_t i = 0; i < count; i += 2) write_packed(tasks + i, tasks + i + 1, &y, next->kind == KIND_INT4);
     }
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < x->rows; row += 16) /* columns of padding */
-        for (int64_t step = panels; step < y.steps; step++)
-            memset(tile_at(&y, row, step), 0, TILE_WORDS * sizeof(uint32_t));
+    clear_padding(&y, gate->rows);
+    return y;
+}
+
+packed_rows gelu_product(const matrix *w, column_terms terms, const matrix *next, const packed_rows *x, uint32_t *tiles,
+                         void *scratch) {
+    const packed_rows y = {tiles, x->rows, stored_columns(next) / 32};
+    const int64_t panels = w->rows / PANEL_ROWS, together = panels_at_once(panels);
+#pragma omp for schedule(dynamic) nowait
+    for (int64_t begin = 0; begin < panels; begin += together) {
+        const int64_t count = smaller(together, panels - begin);
+        panel_task tasks[MOST_PANELS];
+        for (int64_t i = 0; i < count; i++) tasks[i] = new_task(w, terms, begin + i, x->rows, i, scratch);
+        multiply_panels(tasks, count, x, scratch);
+        for (int64_t i = 0; i < count; i++) write_packed(tasks + i, NULL, &y, next->kind == KIND_INT4);
+    }
+    clear_padding(&y, w->rows);
     return y;
 }
