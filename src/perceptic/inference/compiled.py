@@ -54,7 +54,7 @@ def accelerate(
 ) -> ModelT:
     """A twin of a CLIP model or vision tower whose image side runs fast on this CPU.
 
-    The first call on a machine builds the kernels with the C compiler (about two seconds) and keeps them; packing the
+    The first call on a machine builds the kernels with the C compiler (about four seconds) and keeps them; packing the
     weights takes the time of reading them once. Results equal the model's within rounding (float32: 5e-5 of unit
     features; bfloat16: cosine 0.999). Any batch and image size works; large batches are run in parts.
 
