@@ -1,10 +1,11 @@
 """Kernels in C for x86-64 processors with AVX-512, and AMX where there is it: built once, kept, called on tensors.
 
 `NativeKernels` are those of a vision tower (float32 on AVX-512, bfloat16 on AMX); `inference.decoder_kernels` runs a
-decoder's steps from the same library. `kernels/` is about 2,000 lines. It is compiled with the system's C compiler
-on first use (about four seconds on four cores) and the library is kept in the cache folder under a name that changes with
-the sources, the flags and the compiler, followed by its own digest, so that a cut or altered file is rebuilt instead of
-loaded. Several processes may build at once: each writes a whole file under the same name.
+decoder's steps from the same library.
+`kernels/` is about 2,000 lines. It is compiled with the system's C compiler on first use (about four seconds on four
+cores) and the library is kept in the cache folder under a name that changes with the sources, the flags and the
+compiler, followed by its own digest, so that a cut or altered file is rebuilt instead of loaded. Several processes
+may build at once: each writes a whole file under the same name.
 
 Parallel loops run on the OpenMP threads that torch already has.
 """
