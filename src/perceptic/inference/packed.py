@@ -2,8 +2,8 @@
 
 What differs from `models.layers`, each measured (docs/speed.md):
 
-- bfloat16 weights are packed once into the blocked layout that oneDNN wants, instead of on every call; bias and residual
-  sum are added inside the product. (Where there is AMX and a compiler, `inference.tower_kernels` runs these blocks.)
+- bfloat16 weights are packed once into the layout that oneDNN wants, instead of on every call; bias and residual sum go
+  inside the product. (Where there is AMX and a compiler, `inference.tower_kernels` runs these blocks.)
 - float32 products run on the model's own weights (packing gains nothing there); the bias is left to the next kernel,
   which reads the result anyway, and the product accumulates into the residual stream.
 - LayerScale is folded into the weights before it.
