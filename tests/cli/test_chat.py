@@ -217,7 +217,9 @@ def test_in_a_terminal_ctrl_c_stops_the_answer_and_not_the_session(plm: Path) ->
         os.write(ours, b"/system\n")
         screen.wait_for("System prompt: the one")
         screen.wait_for("> ")
-        process.send_signal(signal.SIGINT)
+        # A signal that comes between the prompt and the wait behind it is acted on with the next one.
+        while not screen.has("/quit or Ctrl-D leaves.", within_seconds=2):
+            process.send_signal(signal.SIGINT)
         screen.wait_for("/quit or Ctrl-D leaves.")
         os.write(ours, b"/quit\n")
         assert process.wait(60) == 0
@@ -230,6 +232,12 @@ class _Screen:
     def __init__(self, terminal: int) -> None:
         self._terminal = terminal
         self._text = ""
+
+    def has(self, text: str, within_seconds: float) -> bool:
+        """Whether a text is there, or comes in pieces no further apart than that."""
+        while text not in self._text and select.select([self._terminal], [], [], within_seconds)[0]:
+            self._text += os.read(self._terminal, 1024).decode(errors="replace")
+        return text in self._text
 
     def wait_for(self, text: str, more: int = 0) -> None:
         """Read on to a text and so many characters behind it."""
