@@ -17,6 +17,7 @@ from perceptic.metrics import (
     ocrbench_hit,
     relaxed_match,
     relaxed_matches,
+    token_f1,
     vqa_score,
     vqa_scores,
 )
@@ -198,3 +199,27 @@ class TestVqaAccuracy:
             vqa_scores([], [])
         with pytest.raises(ConfigError, match="evalai or vqav2"):
             normalise_answer("a", "other")  # type: ignore[arg-type]
+
+
+class TestTokenF1:
+    @pytest.mark.parametrize(
+        ("prediction", "reference", "score"),
+        [
+            ("The red star moves left.", "the red star moves left", 1.0),
+            ("left moves star red the", "the red star moves left", 1.0),
+            ("a b", "b c d", 0.4),
+            ("red red red", "red", 0.5),
+            ("blue", "red", 0.0),
+            ("", "red", 0.0),
+            ("...", "", 1.0),
+        ],
+    )
+    def test_by_hand(self, prediction: str, reference: str, score: float) -> None:
+        assert token_f1(prediction, reference) == pytest.approx(score)
+
+    @FEW
+    @given(st.text(max_size=20), st.text(max_size=20))
+    def test_symmetric_and_bounded(self, first: str, second: str) -> None:
+        assert 0 <= token_f1(first, second) <= 1
+        assert token_f1(first, second) == token_f1(second, first)
+        assert token_f1(first, first) == 1

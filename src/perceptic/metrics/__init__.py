@@ -43,7 +43,14 @@ if TYPE_CHECKING:
     from perceptic.metrics.segmentation import mean_iou, pixel_accuracy
     from perceptic.metrics.soda import SodaScore, soda_c
     from perceptic.metrics.temporal import Localisation, Stretch, localisation, temporal_iou
-    from perceptic.metrics.text_answers import anls_score, anls_scores, ocrbench_hit, relaxed_match, relaxed_matches
+    from perceptic.metrics.text_answers import (
+        anls_score,
+        anls_scores,
+        ocrbench_hit,
+        relaxed_match,
+        relaxed_matches,
+        token_f1,
+    )
     from perceptic.metrics.video_bench import (
         VIDEO_BENCH_WEIGHTS,
         JudgedScores,
@@ -140,6 +147,7 @@ __all__ = [
     "retrieval_ranks",
     "soda_c",
     "temporal_iou",
+    "token_f1",
     "top_k_accuracy",
     "top_k_hits",
     "video_object_scores",
@@ -180,7 +188,14 @@ _NAMES = {
     "segmentation": ("mean_iou", "pixel_accuracy"),
     "soda": ("SodaScore", "soda_c"),
     "temporal": ("Localisation", "Stretch", "localisation", "temporal_iou"),
-    "text_answers": ("anls_score", "anls_scores", "ocrbench_hit", "relaxed_match", "relaxed_matches"),
+    "text_answers": (
+        "anls_score",
+        "anls_scores",
+        "ocrbench_hit",
+        "relaxed_match",
+        "relaxed_matches",
+        "token_f1",
+    ),
     "video_bench": (
         "JudgedScores",
         "VIDEO_BENCH_WEIGHTS",

@@ -1,4 +1,4 @@
-"""Short written answers against references: ANLS, relaxed accuracy, OCRBench hits (datasets-and-benchmarks 5.3).
+"""Written answers against references: ANLS, relaxed accuracy, OCRBench hits (datasets-and-benchmarks 5.3), words shared.
 
 Each metric has a function for one question and one for a set, which gives one score per question, (N,); the benchmark's
 figure is their mean.
@@ -7,6 +7,8 @@ figure is their mean.
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from perceptic.errors import DataError
 from perceptic.metrics.checks import BoolArray, FloatArray, same_length
 
+_WORD = re.compile(r"\w+")
 # Full-width letters, digits, marks and blanks of East Asian writing, to ASCII.
 _HALF_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x3000: 0x20}
 
@@ -85,6 +88,18 @@ def ocrbench_hit(prediction: str, references: Sequence[str], *, is_formula: bool
     _require_references(references)
     fold = _formula if is_formula else _plain
     return any(fold(reference) in fold(prediction) for reference in references)
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """Words that two texts share, in [0, 1]: harmonic mean of the shares of both, repeated words counted as often.
+
+    Case and marks do not matter, order neither: "left of" and "of left" are the same. A stand-in for a judge where
+    there is none, not a measure of meaning. Two texts without words are the same.
+    """
+    said, wanted = (Counter(_WORD.findall(text.casefold())) for text in (prediction, reference))
+    if not said or not wanted:
+        return float(said == wanted)
+    return 2 * (said & wanted).total() / (said.total() + wanted.total())
 
 
 def _relative_distance(prediction: str, reference: str) -> float:
