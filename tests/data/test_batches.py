@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +85,10 @@ def test_a_batch_depends_on_its_step_alone():
         maker.batch(step, image_size=8)
     assert torch.equal(maker.batch(5, image_size=8).pixels, later.pixels)
     assert not torch.equal(maker.batch(6, image_size=8).pixels, later.pixels)
+
+
+def test_the_papers_mirror_everything_and_leave_unknown_words():
+    flipping = dataclasses.replace(STILL, flip_share=1.0, flip_unsafe=True)
+    maker = make(augmentation=flipping, safe=False)
+    batch = maker.batch(0, image_size=8)
+    assert maker.tokenizer.texts == [f"{index} left" for index in indices(batch, column=-1)]

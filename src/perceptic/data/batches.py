@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from perceptic.data.augmentation import Augmentation, augment
@@ -45,21 +46,27 @@ class BatchMaker:
     def batch(self, step: int, image_size: int) -> Batch:
         """Batch number `step` of this data at a resolution. Raises DataError when the pool is smaller than a batch."""
         chosen = batch_indices(len(self.pool), self.batch_size, self.seed, step)
-        rng = generator(self.seed, 1, step)
-        flips = self.pool.flip_safe[chosen] & (rng.random(len(chosen)) < self.augmentation.flip_share)
+        # One generator per sample: what becomes of it does not depend on its neighbours.
+        generators = [generator(self.seed, 1, step, place) for place in range(len(chosen))]
+        draws = np.array([rng.random(2) for rng in generators])
+        may_flip = self.pool.flip_safe[chosen] | self.augmentation.flip_unsafe
+        flips = may_flip & (draws[:, 0] < self.augmentation.flip_share)
         texts = [
-            self.rewrite_flipped(text) if flipped else text
-            for text, flipped in zip(self._texts(chosen.tolist(), rng), flips, strict=True)
+            self.rewrite_flipped(text) if rewritten else text
+            for text, rewritten in zip(
+                self._texts(chosen, draws[:, 1]), flips & self.pool.flip_safe[chosen], strict=True
+            )
         ]
         # Sorted reading is kinder to the disk; the order inside a batch means nothing to a contrastive loss, but it
         # must match the texts, so the pixels are put back.
         order = np.argsort(chosen)
         pixels = np.empty((len(chosen), *self.pool.pixels.shape[1:]), dtype=np.uint8)
         pixels[order] = self.pool.pixels[chosen[order]]
-        x = augment(pixels, flips, image_size, self.augmentation, rng)
+        x = augment(pixels, flips, image_size, self.augmentation, generators)
         return Batch(x if self.is_video else x[:, 0], self.tokenizer(texts))
 
-    def _texts(self, chosen: list[int], rng: np.random.Generator) -> list[str]:
+    def _texts(self, chosen: NDArray[np.int64], draws: NDArray[np.float64]) -> list[str]:
+        """A caption of each sample, its length drawn by the shares."""
         weights = np.array([self.caption_shares.get(length, 0.0) for length in CAPTION_LENGTHS])
-        picks = rng.choice(len(CAPTION_LENGTHS), size=len(chosen), p=weights / weights.sum())
-        return [self.pool.captions[index][pick] for index, pick in zip(chosen, picks.tolist(), strict=True)]
+        picks = np.searchsorted(np.cumsum(weights) / weights.sum(), draws, side="right")
+        return [self.pool.captions[index][pick] for index, pick in zip(chosen.tolist(), picks.tolist(), strict=True)]
