@@ -16,8 +16,9 @@ from perceptic.data.mixing import OrderName, Reader, ShuffledOrder, make_order, 
 from perceptic.data.packing import PackedBatch
 from perceptic.data.plm_rows import PlmRow, RowError
 from perceptic.data.plm_samples import SampleMaker, TrainingSample
-from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream, SkippedRows
+from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream
 from perceptic.data.registry import Mix, open_mix, parse_mix, read_registry
+from perceptic.data.skipped import SkippedSamples
 from perceptic.errors import DataError
 from perceptic.media.chunks import ChunkTransform
 from perceptic.text.conversations import TrainingTokens
@@ -52,7 +53,7 @@ def numbered(row: PlmRow, root: Path, where: str) -> TrainingSample:
 def open_stream(
     mix: Mix, *, order: OrderName = "shuffled", workers: int = 0, limit: int = 1000, reader: Reader | None = None
 ) -> tuple[SampleStream, PackedStream]:
-    skipped = SkippedRows(limit)
+    skipped = SkippedSamples(limit)
     samples = SampleStream(mix, make_order(order, mix, reader or Reader(), 4), numbered, skipped, workers=workers)
     return samples, PackedStream(samples, SETTINGS)
 
@@ -109,7 +110,7 @@ def test_rows_come_in_the_order_of_their_draws_however_long_they_take(mix: Mix) 
 
     def draws(workers: int) -> list[Any]:
         order = ShuffledOrder(mix, Reader(), 4)
-        with SampleStream(mix, order, slow_at_times, SkippedRows(99), workers=workers) as samples:
+        with SampleStream(mix, order, slow_at_times, SkippedSamples(99), workers=workers) as samples:
             return [samples.next().draw for _ in range(30)]
 
     assert draws(0) == draws(4)
@@ -118,7 +119,9 @@ def test_rows_come_in_the_order_of_their_draws_however_long_they_take(mix: Mix) 
 
 def test_too_many_bad_rows_end_the_run(mix: Mix) -> None:
     _, stream = open_stream(mix, limit=3)
-    with pytest.raises(DataError, match=r"4 rows could not be used, more than the limit of 3: no conversation \(4\)"):
+    with pytest.raises(
+        DataError, match=r"4 samples could not .* limit of 3: no conversation \(4\)"
+    ):
         list(iter(stream.next, None))
 
 
@@ -129,14 +132,14 @@ def test_what_is_wrong_with_the_code_is_not_skipped(mix: Mix) -> None:
     for workers in (0, 2):
         order = ShuffledOrder(mix, Reader(), 4)
         with (
-            SampleStream(mix, order, broken, SkippedRows(99), workers=workers) as samples,
+            SampleStream(mix, order, broken, SkippedSamples(99), workers=workers) as samples,
             pytest.raises(KeyError),
         ):
             samples.next()
 
 
 def test_examples_of_each_reason_are_kept() -> None:
-    skipped = SkippedRows(10)
+    skipped = SkippedSamples(10)
     for i in range(5):
         skipped.note(RowError(f"rows:{i}", "not JSON"))
     assert skipped.counts == {"not JSON": 5}

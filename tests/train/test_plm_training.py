@@ -13,8 +13,9 @@ import torch
 from perceptic.configs_plm import PerceptionLMPreprocessing, plm_config
 from perceptic.data.mixing import Reader, ShuffledOrder
 from perceptic.data.plm_samples import SampleMaker
-from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream, SkippedRows
+from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream
 from perceptic.data.registry import Mix, open_mix, parse_mix, read_registry
+from perceptic.data.skipped import SkippedSamples
 from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.text.llama_tokenizer import LlamaTokenizer
@@ -71,7 +72,7 @@ def start(mix: Mix) -> Run:
     for group in optimizer.param_groups:
         group["lr"] = 0.01
     make = SampleMaker(TOKENIZER, ChunkTransform(PREPROCESSING), model.tokens_per_chunk, STAGE.max_tokens)
-    samples = SampleStream(mix, ShuffledOrder(mix, Reader(), 1), make, SkippedRows(limit=0))
+    samples = SampleStream(mix, ShuffledOrder(mix, Reader(), 1), make, SkippedSamples(limit=0))
     return Run(model, optimizer, PackedStream(samples, PackingSettings(1, 512, TOKENIZER.eos_id, window=6)))
 
 

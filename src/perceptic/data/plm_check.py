@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from perceptic.data.packing import pack_all
 from perceptic.data.plm_rows import RowError
 from perceptic.data.plm_samples import TrainingSample
-from perceptic.data.plm_stream import MakeSample, SkippedRows
+from perceptic.data.plm_stream import MakeSample
 from perceptic.data.registry import Mix
 from perceptic.data.row_files import RowSet
+from perceptic.data.skipped import SkippedSamples
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Tally:
         self.lengths: list[int] = []
         self.num_cut = self.num_learned = self.num_chunks = 0
         self.media_types: Counter[str] = Counter()
-        self.skipped = SkippedRows(limit=None)
+        self.skipped = SkippedSamples(limit=None)
 
     def add(self, sample: TrainingSample) -> None:
         self.lengths.append(sample.num_inputs)

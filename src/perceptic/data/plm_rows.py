@@ -11,23 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from perceptic.errors import ConfigError, DataError
+from perceptic.data.samples import SampleError
+from perceptic.errors import ConfigError
 from perceptic.media.regions import Box, fill_regions
 
 Speaker = Literal["human", "assistant"]
 
 
-class RowError(DataError):
-    """A row that cannot be trained on. `where` is its file and line; `reason` one short phrase for tables."""
-
-    def __init__(self, where: str, reason: str, detail: str = "") -> None:
-        self.where = where
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{where}: {reason}" + (f": {detail}" if detail else ""))
-
-    def __reduce__(self) -> tuple[type[RowError], tuple[str, str, str]]:
-        return type(self), (self.where, self.reason, self.detail)
+class RowError(SampleError):
+    """A row that cannot be trained on. `where` is its file and line."""
 
 
 @dataclass(frozen=True)

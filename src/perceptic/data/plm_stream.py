@@ -19,37 +19,9 @@ from perceptic.data.packing import PackedBatch, collate, take_together
 from perceptic.data.plm_rows import PlmRow, RowError
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.data.registry import Mix
-from perceptic.errors import DataError
+from perceptic.data.skipped import SkippedSamples
 
 MakeSample = Callable[[PlmRow, Path, str], TrainingSample]
-
-_EXAMPLES = 3
-
-
-class SkippedRows:
-    """Rows that could not be trained on, counted by reason; one more than `limit` ends the run (None: no limit).
-
-    Attributes:
-        counts: rows by reason. examples: the first few errors of each reason, for people.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self.counts: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
-
-    def note(self, error: RowError) -> None:
-        """Count one. Raises DataError beyond the limit."""
-        self.counts[error.reason] += 1
-        examples = self.examples.setdefault(error.reason, [])
-        if len(examples) < _EXAMPLES:
-            examples.append(str(error))
-        if self.limit is not None and self.counts.total() > self.limit:
-            reasons = ", ".join(f"{reason} ({count})" for reason, count in self.counts.most_common())
-            raise DataError(
-                f"{self.counts.total()} rows could not be used, more than the limit of {self.limit}: {reasons}. "
-                f"The last one: {error}"
-            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +40,9 @@ class SampleStream:
         workers: threads that decode ahead; 0 decodes when asked. Decoding and resizing release the interpreter's lock.
     """
 
-    def __init__(self, mix: Mix, order: DrawOrder, make: MakeSample, skipped: SkippedRows, *, workers: int = 0) -> None:
+    def __init__(
+        self, mix: Mix, order: DrawOrder, make: MakeSample, skipped: SkippedSamples, *, workers: int = 0
+    ) -> None:
         self._mix = mix
         self._order = order
         self._make = make

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from perceptic.data.plm_rows import RowError, parse_row
-from perceptic.data.plm_stream import SkippedRows
+from perceptic.data.skipped import SkippedSamples
 from perceptic.errors import DataError
 from perceptic.files import atomic_path
 
@@ -42,7 +42,7 @@ def convert_tables(tables: Sequence[Path], destination: Path, video_suffix: str 
     Raises:
         DataError: a table that cannot be read. OutputError: the file cannot be written.
     """
-    skipped, num_rows = SkippedRows(limit=None), 0
+    skipped, num_rows = SkippedSamples(limit=None), 0
     with atomic_path(destination) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for table in tables:
             for number, record in enumerate(_records(table)):

@@ -9,7 +9,23 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from perceptic.errors import DataError
+
 CAPTION_LENGTHS: Final = ("short", "medium", "long")
+
+
+class SampleError(DataError):
+    """A sample that cannot be trained on. `where` says which (file and line, shard and key); `reason` is one short
+    phrase for tables, `detail` the rest."""
+
+    def __init__(self, where: str, reason: str, detail: str = "") -> None:
+        self.where = where
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{where}: {reason}" + (f": {detail}" if detail else ""))
+
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str, str]]:
+        return type(self), (self.where, self.reason, self.detail)
 
 
 @dataclass(frozen=True)
