@@ -19,7 +19,7 @@ from perceptic.train.recipe import load_recipe
 from perceptic.train.runs import RunCallbacks, train
 from perceptic.weights.pretrained import load_bundle
 
-GOLDEN_LOSSES = [3.92149, 3.03971, 3.65528, 2.50887, 3.25129, 2.08356, 2.06234, 1.79782, 1.33082, 1.47907]
+GOLDEN_LOSSES = [3.96112, 3.73399, 4.0149, 2.32909, 2.65761, 2.15417, 2.15791, 1.63417, 1.46915, 1.51497]
 
 
 def losses(out):
