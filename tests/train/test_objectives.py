@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from perceptic.configs import ClipConfig, TextConfig, VisionConfig
 from perceptic.data.batches import Batch
 from perceptic.models.clip import CLIP
-from perceptic.train.objectives import Contrastive, symmetric_info_nce
+from perceptic.train.objectives import Contrastive, add_logit_bias, symmetric_info_nce
 
 CONFIG = ClipConfig(
     vision=VisionConfig(
@@ -88,3 +88,38 @@ def test_the_logit_scale_is_capped_after_a_step(model):
         model.logit_scale.fill_(9.0)
     Contrastive(max_logit_scale=100.0).after_step(model)
     assert model.logit_scale.exp().item() == pytest.approx(100.0)
+
+
+def naive_siglip(media, text, scale, bias):
+    total = 0.0
+    for i, m in enumerate(media):
+        for j, t in enumerate(text):
+            z = scale * sum(a * b for a, b in zip(m, t, strict=True)) + bias
+            total += math.log1p(math.exp(-z if i == j else z))
+    return total / len(media)
+
+
+def test_siglip_equals_the_naive_formula_and_learns_its_bias(model):
+    model.double()
+    add_logit_bias(model)
+    batch = Batch(torch.randn(4, 3, 16, 16, dtype=torch.float64), make_ids([3, 24, 7, 9]))
+    loss, metrics = Contrastive(pair_loss="siglip").loss(model, batch)
+    media = model.encode_image(batch.pixels, normalize=True)
+    text = model.encode_text(batch.ids, normalize=True)
+    assert loss.item() == pytest.approx(naive_siglip(media.tolist(), text.tolist(), 10.0, -10.0), rel=1e-6)
+    loss.backward()
+    assert model.logit_bias.grad.item() != 0.0
+    assert model.logit_scale.grad.item() != 0.0
+    assert set(metrics) == {"accuracy", "logit_scale"}
+
+
+def test_siglip_gradients_in_chunks_are_those_of_the_whole(model):
+    model.double()
+    add_logit_bias(model)
+    batch = Batch(torch.randn(5, 3, 16, 16, dtype=torch.float64), make_ids([3, 24, 7, 9, 5]))
+    gradients = []
+    for chunk_size in (0, 2):
+        model.zero_grad()
+        Contrastive(pair_loss="siglip", chunk_size=chunk_size).loss(model, batch)[0].backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-8, atol=1e-12)

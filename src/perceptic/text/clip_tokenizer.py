@@ -181,6 +181,10 @@ class ClipTokenizer:
         written = "".join(self._symbols[token_id] for token_id in flat)
         return written.translate(_SYMBOL_TO_BYTE).encode("latin-1").decode("utf-8", "replace").replace(WORD_END, " ")
 
+    def same_vocabulary(self, other: ClipTokenizer) -> bool:
+        """Whether both give the same ids to the same texts, up to their context lengths."""
+        return (self._merges, self._clean) == (other._merges, other._clean)
+
     def save(self, path: str | Path) -> None:
         """Write a complete `tokenizer.json`, readable by `from_file` and by Hugging Face `tokenizers`.
 

@@ -1,14 +1,13 @@
 """What is minimised. An objective is an object `loss(model, batch) -> (loss, metrics)` that knows nothing of the loop.
 
-Shapes: B batch, F frames, L tokens, E embedding size.
+Shapes: B batch, E embedding size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,13 @@ from torch import Tensor
 
 from perceptic.data.batches import Batch
 from perceptic.models.clip import CLIP
+from perceptic.train.encoding import encode_media, encode_text, unit_vectors
+from perceptic.train.mask_regularisation import MaskRecipe, mask_loss
 
 ModelT = TypeVar("ModelT", contravariant=True)
 BatchT = TypeVar("BatchT", contravariant=True)
+
+PairLossName = Literal["infonce", "siglip"]
 
 
 class Objective(Protocol[ModelT, BatchT]):
@@ -33,49 +36,49 @@ class Objective(Protocol[ModelT, BatchT]):
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Symmetric InfoNCE between pictures or clips and texts; a clip is the mean of its frames' embeddings.
+    """Pictures or clips and their texts, drawn together; a clip is the mean of its frames' embeddings.
 
     Attributes:
         max_logit_scale: cap of the learnable scale exp(logit_scale) (training-recipes 1.1).
-        chunk_size: rows that enter a tower at once, 0 for all. The loss sees the whole batch either way; small chunks
-            keep a layer's activations in the processor's cache, which doubles the rate of a small model on a CPU.
+        chunk_size: rows that enter a tower at once, see `encode_media`. The loss sees the whole batch either way.
+        pair_loss: symmetric InfoNCE (the papers'), or SigLIP's sigmoid of every pair, which needs the parameter that
+            `add_logit_bias` gives a model.
+        mask: regularise with masked copies of pictures; clips have none (1.7: in pretraining only).
     """
 
     max_logit_scale: float = 100.0
     chunk_size: int = 0
+    pair_loss: PairLossName = "infonce"
+    mask: MaskRecipe | None = None
 
     def loss(self, model: CLIP, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss; metrics `accuracy` (share of images whose own text is nearest in the batch) and `logit_scale`."""
-        media_BE = F.normalize(self._encode_media(model, batch.pixels).float(), dim=-1)
-        text_BE = F.normalize(self._encode_text(model, batch.ids).float(), dim=-1)
+        """Loss; metrics `accuracy` (share of media whose own text is nearest in the batch), `logit_scale` and, with
+        masks, `mask_cosine`: the mean cosine of masked tokens and their unmasked counterparts."""
+        media_BE = unit_vectors(encode_media(model, batch.pixels, self.chunk_size))
+        text_BE = unit_vectors(encode_text(model, batch.ids, self.chunk_size))
         scale = model.logit_scale.exp()
-        loss, logits_BB = symmetric_info_nce(media_BE, text_BE, scale)
+        if self.pair_loss == "siglip":
+            loss, logits_BB = sigmoid_pairs(media_BE, text_BE, scale, model.get_parameter(LOGIT_BIAS))
+        else:
+            loss, logits_BB = symmetric_info_nce(media_BE, text_BE, scale)
         own = torch.arange(len(logits_BB), device=logits_BB.device)
         accuracy = (logits_BB.argmax(dim=1) == own).float().mean()
-        return loss, {"accuracy": accuracy.detach(), "logit_scale": scale.detach()}
+        metrics = {"accuracy": accuracy.detach(), "logit_scale": scale.detach()}
+        if self.mask is not None and batch.pixels.ndim == 4:
+            distance = mask_loss(model.visual, batch.pixels, self.mask)
+            loss = loss + self.mask.weight * distance
+            metrics["mask_cosine"] = 1.0 - distance.detach()
+        return loss, metrics
 
     def after_step(self, model: CLIP) -> None:
         """Cap the logit scale."""
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(self.max_logit_scale))
+        cap_logit_scale(model, self.max_logit_scale)
 
-    def _encode_media(self, model: CLIP, pixels: Tensor) -> Tensor:
-        if pixels.ndim == 4:
-            return self._chunked(model.encode_image, pixels)
-        # As `CLIP.encode_video(normalize=False)`, with chunks running across clips.
-        frames_E = self._chunked(model.encode_image, pixels.flatten(0, 1))
-        return frames_E.reshape(*pixels.shape[:2], -1).mean(dim=1)
 
-    def _encode_text(self, model: CLIP, ids_BL: Tensor) -> Tensor:
-        """Texts sorted by length, each chunk cut to its longest: padding costs as much as words."""
-        order = ids_BL.argmax(dim=-1).argsort(stable=True)
-        sorted_BE = self._chunked(lambda ids: model.encode_text(_without_padding(ids)), ids_BL[order])
-        return torch.empty_like(sorted_BE).index_copy(0, order, sorted_BE)
-
-    def _chunked(self, encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if not self.chunk_size or len(x) <= self.chunk_size:
-            return encode(x)
-        return torch.cat([encode(chunk) for chunk in x.split(self.chunk_size)])
+def cap_logit_scale(model: CLIP, largest: float) -> None:
+    """Put exp(logit_scale) back to at most `largest`."""
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(largest))
 
 
 def symmetric_info_nce(media_BE: Tensor, text_BE: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +88,21 @@ def symmetric_info_nce(media_BE: Tensor, text_BE: Tensor, scale: Tensor) -> tupl
     return (F.cross_entropy(logits_BB, own) + F.cross_entropy(logits_BB.T, own)) / 2, logits_BB
 
 
-def _without_padding(ids_BL: Tensor, multiple: int = 16) -> Tensor:
-    """Cut columns after the last end-of-text; a few distinct widths only, so that compiled code is reused."""
-    longest = int(ids_BL.argmax(dim=-1).max()) + 1
-    return ids_BL[:, : -(-longest // multiple) * multiple]
+def sigmoid_pairs(media_BE: Tensor, text_BE: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """SigLIP's loss of unit vectors, and the logits (B, B): every pair is its own yes-or-no question, summed over all
+    pairs and divided by B (Zhai et al. 2023, algorithm 1)."""
+    logits_BB = scale * media_BE @ text_BE.T + bias
+    signs_BB = 2.0 * torch.eye(len(logits_BB), dtype=logits_BB.dtype, device=logits_BB.device) - 1.0
+    return -F.logsigmoid(signs_BB * logits_BB).sum() / len(logits_BB), logits_BB
+
+
+LOGIT_BIAS = "logit_bias"
+
+
+def add_logit_bias(model: CLIP) -> None:
+    """Give a model SigLIP's bias and first scale: -10 and 10 (Zhai et al. 2023, section 3.2). For training only: a
+    ranking does not change by a constant, so saved models do without."""
+    device = model.logit_scale.device
+    model.register_parameter(LOGIT_BIAS, torch.nn.Parameter(torch.tensor(-10.0, device=device)))
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(10.0))
