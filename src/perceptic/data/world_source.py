@@ -37,7 +37,7 @@ class WorldImages:
 
     @property
     def identity(self) -> str:
-        return f"world {_code_hash()} {self!r}"
+        return f"world {code_hash()} {self!r}"
 
     def read(self, start: int, stop: int) -> Iterator[Sample]:
         for index in range(start, stop):
@@ -71,7 +71,7 @@ class WorldCloseups:
 
     @property
     def identity(self) -> str:
-        return f"world {_code_hash()} {self!r}"
+        return f"world {code_hash()} {self!r}"
 
     def read(self, start: int, stop: int) -> Iterator[Sample]:
         for index in range(start, stop):
@@ -111,7 +111,7 @@ class WorldClips:
 
     @property
     def identity(self) -> str:
-        return f"world {_code_hash()} {self!r}"
+        return f"world {code_hash()} {self!r}"
 
     def read(self, start: int, stop: int) -> Iterator[Sample]:
         for index in range(start, stop):
@@ -134,7 +134,7 @@ def channels_first(pixels_FHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @functools.cache
-def _code_hash() -> str:
+def code_hash() -> str:
     """The world is its code: any change to it may change a pixel or a word, so a cached copy is of one code only."""
     files = sorted(Path(world.__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

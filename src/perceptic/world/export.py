@@ -29,7 +29,10 @@ from perceptic.world.overview import write_overview
 from perceptic.world.shards import write_retrieval_files, write_split_files
 from perceptic.world.vocabulary import check_split
 
-_PLM_KINDS: Final = ("image", "multi_image", "image_region", "video", "text", "rcap", "rtloc", "rdcap")
+_PLM_KINDS: Final = (
+    "image", "multi_image", "image_region", "video", "text", "rcap", "rtloc", "rdcap",
+    "image_drill", "region_drill", "video_drill", "video_locate", "video_tube",
+)  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 
 

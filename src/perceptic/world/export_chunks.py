@@ -15,9 +15,11 @@ from perceptic.files import write_bytes, write_text
 from perceptic.world.annotation import clip_annotation, scene_annotation
 from perceptic.world.caption_noise import CaptionNoise
 from perceptic.world.captioning import captions
+from perceptic.world.clip import Clip
 from perceptic.world.clip_captioning import clip_captions
-from perceptic.world.clip_rendering import render_clip_annotated
+from perceptic.world.clip_rendering import RenderedClip, render_clip_annotated
 from perceptic.world.clip_sampling import sample_clip
+from perceptic.world.drills import image_drill_row, region_drill_rows, tube_rows, video_drill_row, video_locate_row
 from perceptic.world.encoding import mp4_bytes, png_bytes
 from perceptic.world.plm_rows import (
     image_rows,
@@ -169,6 +171,10 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     rows["image_region"] += region_rows(path, scene, rendered, rng)
     text = text_row(told, asked, rng)
     rows["text"] += [text] if text is not None else []
+    drill_rng = seeded(seed, "image drill")
+    drill = image_drill_row(path, scene, drill_rng)
+    rows["region_drill"] += region_drill_rows(path, scene, rendered, drill_rng)
+    rows["image_drill"] += [drill] if drill is not None else []
     return scene_annotation(scene, rendered, told, asked)
 
 
@@ -192,12 +198,21 @@ def _write_videos(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
         located = rtloc_row(path, clip, rendered, event, rng)
         rows["rtloc"] += [located] if located is not None else []
         rows["rdcap"].append(rdcap_row(path, clip, rendered, event.object_index, rng))
+        _add_clip_drills(rows, path, clip, rendered, seed)
         for task, found in bench_rows(index, Path(path).name, clip, rendered, asked, rng).items():
             rows[f"bench/{task}"] += found
         sidecar = _video_sidecar(annotation, told.long, guessed.long, told.short)
         samples.append(ShardSample(f"{index:07d}", {"mp4": content, "json": json_member(sidecar)}))
     write_shard(root / "clips" / settings.folder / f"{chunk.index:06d}.tar", samples)
     return rows
+
+
+def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, seed: int) -> None:
+    rng = seeded(seed, "clip drill")
+    asked, located = video_drill_row(path, clip, rng), video_locate_row(path, clip, rng)
+    rows["video_drill"] += [asked] if asked is not None else []
+    rows["video_locate"] += [located] if located is not None else []
+    rows["video_tube"] += tube_rows(path, clip, rendered, rng)
 
 
 def _video_sidecar(annotation: dict[str, Any], human: str, model: str, description: str) -> dict[str, Any]:

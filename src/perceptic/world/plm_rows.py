@@ -15,7 +15,7 @@ from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.dense_captions import dense_segments, event_caption
 from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick
-from perceptic.world.rendering import Rendered
+from perceptic.world.rendering import Box, Rendered
 from perceptic.world.scene import Scene
 from perceptic.world.wording import brief_noun_phrase, noun_phrase, sentence, with_article
 
@@ -23,6 +23,9 @@ Row = dict[str, Any]
 
 REGION_FRAMES: Final = 32
 """Region tasks count time in this many sampled frames."""
+
+_STROKE: Final = 4
+"""Width in pixels of the outline of a region task (perception-language-model spec 5.2)."""
 
 _IMAGE_PROMPTS: Final = {
     "short": ("What is shown?", "Describe the image briefly."),
@@ -179,9 +182,24 @@ def region_frames(clip: Clip, frame: int) -> int:
 
 
 def box_map(rendered: RenderedClip, object_index: int) -> dict[str, list[int] | None]:
-    """Frame number in the file to the object's box [x1, y1, x2, y2] in pixels, null where it cannot be seen."""
+    """Frame number in the file to a box [x1, y1, x2, y2] around the object in pixels, null where it cannot be seen.
+
+    Rectangles are drawn with a stroke that lies inside the box and is as wide in small frames as in large ones: a tight
+    box would be painted over the object that it is meant to show.
+    """
+    height, width = rendered.pixels.shape[1:3]
     track = rendered.tracks[object_index]
-    return {str(frame): None if box is None else list(box.xyxy) for frame, box in enumerate(track)}
+    return {str(frame): None if box is None else _around(box, width, height) for frame, box in enumerate(track)}
+
+
+def _around(box: Box, width: int, height: int) -> list[int]:
+    left, top, right, bottom = box.xyxy
+    return [
+        max(left - _STROKE, 0),
+        max(top - _STROKE, 0),
+        min(right + _STROKE, width - 1),
+        min(bottom + _STROKE, height - 1),
+    ]
 
 
 def _region_row(path: str, rendered: RenderedClip, object_index: int, ask: str, answer: str) -> Row:

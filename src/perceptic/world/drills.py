@@ -1,0 +1,186 @@
+"""Training rows that ask much about little: many short questions about a picture or clip, and times of all its events.
+
+A small model that reads a picture once should learn from as many answers about it as possible. Questions about single
+objects come more often than others, because everything else is built on them. Times are counted in 32 or in 16 frames,
+as the prompt says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from perceptic.world.captioning import grouped
+from perceptic.world.chart_questions import chart_questions
+from perceptic.world.clip import Clip, Event
+from perceptic.world.clip_questions import clip_questions, event_sentence
+from perceptic.world.clip_rendering import RenderedClip
+from perceptic.world.dense_captions import dense_segments, event_caption
+from perceptic.world.plm_rows import Row, box_map, conversation
+from perceptic.world.question import Question
+from perceptic.world.randomness import pick, shuffled
+from perceptic.world.rendering import Rendered
+from perceptic.world.scene import Scene
+from perceptic.world.scene_questions import existence_question, scene_questions
+from perceptic.world.wording import brief_noun_phrase, joined, noun_phrase, sentence
+
+IMAGE_QUESTIONS: Final = 12
+CLIP_QUESTIONS: Final = 8
+_MAX_LOCATED: Final = 3
+_MAX_REGIONS: Final = 3
+
+_FREQUENCIES: Final[Mapping[str, float]] = {
+    "existence": 3.0, "shape": 2.0, "colour": 2.0, "count": 2.0, "relation": 0.5,
+    "motion_direction": 2.0, "event_order": 2.0, "event_interval": 0.5,
+}  # fmt: skip
+"""How often a kind has its turn while another has one."""
+
+_FRAME_COUNTS: Final = (32, 16)
+_TAIL: Final = "where start and end are frame numbers between 0 and {last} in this {total} frame video."
+_WHERE: Final = "Given the region marked by the red rectangle in the video, please"
+_REGION: Final = "Please describe the region ({box}) in details.\nThe region is in the format of [x1, y1, x2, y2]."
+_GROUNDING: Final = (
+    "Provide a bounding box of the region this sentence describes: '{caption}'.\nUse the format [x1, y1, x2, y2]."
+)
+_RTLOC: Final = (
+    "{opening} provide the start and end frame of when '{caption}' happens. Use the format [start, end] " + _TAIL
+)
+_RCAP: Final = (
+    "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
+    "[{start}, {end}] in this {total} frame video."
+)
+_RDCAP: Final = (
+    "Create a dense caption of the subject's actions within the red rectangles, including action frames ids and brief "
+    "descriptions. For each item use the format [start, end]: [description] separated by a newline, " + _TAIL
+)
+
+
+def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
+    """Up to `IMAGE_QUESTIONS` questions about a picture; None where there is nothing to ask."""
+    if scene.chart is not None:
+        found = chart_questions(scene.chart, rng)
+    else:
+        found = scene_questions(scene, rng) + scene_questions(scene, rng)
+        found += [existence_question(scene.objects, scene.split, rng) for _ in range(4)]
+    return _drill_row("image", path, found, IMAGE_QUESTIONS, rng)
+
+
+def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
+    """Up to `_MAX_REGIONS` boxes to describe, and as many descriptions to find the boxes of."""
+    single = [members[0] for members in grouped(scene.objects) if len(members) == 1]
+    boxed = [(item, rendered.boxes[scene.objects.index(item)]) for item in single]
+    chosen = shuffled(rng, [(item, box) for item, box in boxed if box is not None])[:_MAX_REGIONS]
+    if not chosen:
+        return []
+    height, width = rendered.pixels.shape[:2]
+    row = {"image": path, "bbox": [list(box.xywh) for _, box in chosen], "width": width, "height": height}
+    numbered = [(item, f"<|bbox{number}|>") for number, (item, _) in enumerate(chosen)]
+    described = [
+        (_REGION.format(box=box), sentence(noun_phrase(item, rng, size=True, texture=False, text=False)))
+        for item, box in numbered
+    ]
+    found = [(_GROUNDING.format(caption=brief_noun_phrase(item)), box) for item, box in numbered]
+    return [{**row, "conversations": _about("image", turns)} for turns in (described, found)]
+
+
+def video_drill_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
+    """Up to `CLIP_QUESTIONS` questions about a clip; None where there is nothing to ask."""
+    return _drill_row("video", path, clip_questions(clip, rng), CLIP_QUESTIONS, rng)
+
+
+def video_locate_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
+    """When events of a clip happen, without boxes; None where all of them happen twice."""
+    told = [event_sentence(clip, event) for event in clip.events]
+    once = [event for event, words in zip(clip.events, told, strict=True) if told.count(words) == 1]
+    turns = [_located(clip, event, "Please", sentence(event_sentence(clip, event)), rng) for event in _some(once, rng)]
+    return {"video": path, "conversations": _about("video", turns)} if turns else None
+
+
+def tube_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> list[Row]:
+    """One boxed object: what it does, in all and event by event; and when."""
+    index = pick(rng, clip.events).object_index
+    own = [event for event in clip.events if event.object_index == index]
+    captions = [event_caption(event) for event in own]
+    once = [event for event, caption in zip(own, captions, strict=True) if captions.count(caption) == 1]
+    row = {"video": path, "bbox_map": box_map(rendered, index)}
+    described = [_whole(clip, own, rng), *(_part(clip, event, rng) for event in _some(own, rng)[:1])]
+    described.append(_dense(clip, index, rng))
+    located = [_located(clip, event, _WHERE, event_caption(event), rng) for event in _some(once, rng)]
+    return [{**row, "conversations": _about("video", turns)} for turns in (described, located) if turns]
+
+
+def frame_in(clip: Clip, frame: int, total: int) -> int:
+    """A frame of the clip counted in `total` frames: floor(frame / (frames / total))."""
+    return min(int(frame / (clip.num_frames / total)), total - 1)
+
+
+def whole_story(events: Sequence[Event]) -> str:
+    """ "The red arrow appears and moves right." : what one object does, in order."""
+    acts = [event_caption(event).removesuffix(".") for event in events]
+    first = events[0].before
+    name = f"The {first.colour} {first.shape} "
+    # After a change of colour the object goes by another name: then only what it does is said of it.
+    rest = [act.split(" ", 3)[3] for act in acts[1:]]
+    return f"{joined([name + acts[0].removeprefix(name), *rest])}."
+
+
+def _drill_row(medium: str, path: str, found: list[Question], limit: int, rng: np.random.Generator) -> Row | None:
+    asked = shuffled(rng, _in_turns(shuffled(rng, _distinct(found)))[:limit])
+    turns = [(question.question, question.answer) for question in asked]
+    return {medium: path, "conversations": _about(medium, turns)} if turns else None
+
+
+def _distinct(found: Sequence[Question]) -> list[Question]:
+    return list({question.question: question for question in found}.values())
+
+
+def _in_turns(found: Sequence[Question]) -> list[Question]:
+    """Kinds take turns as often as their frequencies say."""
+    seen: Counter[str] = Counter()
+    turns: list[tuple[float, Question]] = []
+    for question in found:
+        turns.append((seen[question.kind] / _FREQUENCIES.get(question.kind, 1.0), question))
+        seen[question.kind] += 1
+    return [question for _, question in sorted(turns, key=lambda turn: turn[0])]
+
+
+def _about(medium: str, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    (ask, answer), *others = turns or [("", "")]
+    return conversation((f"<{medium}>\n{ask}", answer), *others)
+
+
+def _some(events: Sequence[Event], rng: np.random.Generator) -> list[Event]:
+    return shuffled(rng, list(events))[:_MAX_LOCATED]
+
+
+def _located(clip: Clip, event: Event, opening: str, caption: str, rng: np.random.Generator) -> tuple[str, str]:
+    total = pick(rng, _FRAME_COUNTS)
+    ask = _RTLOC.format(opening=opening, caption=caption.removesuffix("."), last=total - 1, total=total)
+    return ask, _span(clip, event.start_frame, event.end_frame, total)
+
+
+def _span(clip: Clip, start: int, end: int, total: int) -> str:
+    return f"[{frame_in(clip, start, total)}, {frame_in(clip, end, total)}]"
+
+
+def _whole(clip: Clip, own: Sequence[Event], rng: np.random.Generator) -> tuple[str, str]:
+    seen, total = pick(rng, _FRAME_COUNTS), pick(rng, _FRAME_COUNTS)
+    return _RCAP.format(start=0, end=min(seen, total) - 1, total=total), whole_story(own)
+
+
+def _part(clip: Clip, event: Event, rng: np.random.Generator) -> tuple[str, str]:
+    total = pick(rng, _FRAME_COUNTS)
+    start, end = (frame_in(clip, frame, total) for frame in (event.start_frame, event.end_frame))
+    return _RCAP.format(start=start, end=end, total=total), event_caption(event)
+
+
+def _dense(clip: Clip, index: int, rng: np.random.Generator) -> tuple[str, str]:
+    total = pick(rng, _FRAME_COUNTS)
+    lines = [
+        f"Frame {_span(clip, part.start_frame, part.end_frame, total)}: {part.caption}"
+        for part in dense_segments(clip, index)
+    ]
+    return _RDCAP.format(last=total - 1, total=total), "\n".join(lines)

@@ -1,0 +1,87 @@
+"""Rows that ask much about little: what they ask is true, and times count as the prompt says."""
+
+from __future__ import annotations
+
+import re
+
+from perceptic.world import render, render_clip_annotated, sample_clip, sample_scene
+from perceptic.world.drills import (
+    CLIP_QUESTIONS,
+    IMAGE_QUESTIONS,
+    frame_in,
+    image_drill_row,
+    region_drill_rows,
+    tube_rows,
+    video_drill_row,
+    video_locate_row,
+    whole_story,
+)
+from perceptic.world.plm_rows import Row
+from perceptic.world.randomness import seeded
+
+SPAN = re.compile(r"\[(\d+), (\d+)\]")
+
+
+def pairs(row: Row | None) -> list[tuple[str, str]]:
+    assert row is not None
+    said = [turn["value"] for turn in row["conversations"]]
+    return list(zip(said[::2], said[1::2], strict=True))
+
+
+def test_existence_is_asked_most_and_answered_both_ways() -> None:
+    answers = []
+    for seed in range(60):
+        row = image_drill_row("a.png", sample_scene(seed), seeded(seed, "test"))
+        asked = pairs(row)
+        assert 1 <= len(asked) <= IMAGE_QUESTIONS
+        questions = [question.removeprefix("<image>\n") for question, _ in asked]
+        assert len(set(questions)) == len(questions)
+        answers += [answer for question, answer in asked if "Is there a" in question]
+    assert len(answers) > 120
+    assert 0.3 < answers.count("yes") / len(answers) < 0.7
+
+
+def test_regions_have_a_box_for_every_marker() -> None:
+    for seed in range(30):
+        scene = sample_scene(seed)
+        for row in region_drill_rows("a.png", scene, render(scene, 64), seeded(seed, "test")):
+            markers = set(re.findall(r"<\|bbox(\d+)\|>", str(row["conversations"])))
+            assert markers == {str(number) for number in range(len(row["bbox"]))}
+
+
+def test_times_are_those_of_the_events_in_the_frames_of_the_prompt() -> None:
+    for seed in range(40):
+        clip = sample_clip(seed, num_frames=32)
+        if video_locate_row("a.mp4", clip, seeded(seed, "test")) is None:
+            continue
+        for question, answer in pairs(video_locate_row("a.mp4", clip, seeded(seed, "test"))):
+            total = int(re.findall(r"(\d+) frame video", question)[0])
+            spans = {(frame_in(clip, e.start_frame, total), frame_in(clip, e.end_frame, total)) for e in clip.events}
+            match = SPAN.fullmatch(answer)
+            assert match is not None
+            assert (int(match[1]), int(match[2])) in spans
+            assert int(match[2]) < total
+
+
+def test_a_tube_is_named_by_what_it_shows() -> None:
+    for seed in range(40):
+        clip = sample_clip(seed, num_frames=32)
+        rows = tube_rows("a.mp4", clip, render_clip_annotated(clip, 64), seeded(seed, "test"))
+        (_, story), *_ = pairs(rows[0])
+        assert any(story.startswith(f"The {e.before.colour} {e.before.shape} ") for e in clip.events)
+        assert all(row["bbox_map"] == rows[0]["bbox_map"] for row in rows)
+
+
+def test_a_story_tells_all_events_of_one_object() -> None:
+    clip = next(c for c in (sample_clip(s, num_objects=1, num_events=3) for s in range(50)) if len(c.events) == 3)
+    story = whole_story(clip.events)
+    assert story.endswith(".")
+    assert story.count(f"The {clip.events[0].before.colour} ") == 1
+    assert " and " in story
+
+
+def test_clips_are_asked_a_few_questions() -> None:
+    for seed in range(20):
+        row = video_drill_row("a.mp4", sample_clip(seed), seeded(seed, "test"))
+        if row is not None:
+            assert len(pairs(row)) <= CLIP_QUESTIONS
