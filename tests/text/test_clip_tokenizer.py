@@ -216,3 +216,10 @@ def test_unknown_cleaning_mode_is_refused(small: ClipTokenizer) -> None:
 def test_merges_that_do_not_build_on_one_another_are_refused(merges: list[tuple[str, str]]) -> None:
     with pytest.raises(TextError, match="merge number"):
         ClipTokenizer(merges)
+
+
+def test_another_context_length_keeps_the_vocabulary(small: ClipTokenizer) -> None:
+    longer = small.with_context_length(20)
+    assert longer.same_vocabulary(small)
+    assert longer(CAPTIONS[0]).shape == (1, 20)
+    assert not train_bpe(CAPTIONS[:2] * 3, 529, context_length=16).same_vocabulary(small)

@@ -185,6 +185,10 @@ class ClipTokenizer:
         """Whether both give the same ids to the same texts, up to their context lengths."""
         return (self._merges, self._clean) == (other._merges, other._clean)
 
+    def with_context_length(self, context_length: int) -> ClipTokenizer:
+        """The same vocabulary with rows of another length. Raises TextError for a length below 2."""
+        return ClipTokenizer(self._merges, context_length, self._clean)
+
     def save(self, path: str | Path) -> None:
         """Write a complete `tokenizer.json`, readable by `from_file` and by Hugging Face `tokenizers`.
 
