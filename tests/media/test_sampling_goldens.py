@@ -37,6 +37,14 @@ def test_uniform_and_spaced_rules() -> None:
     assert sampling.uniform_indices(100, 8) == [0, 14, 28, 42, 56, 70, 84, 99]
     assert sampling.uniform_indices(7, 1) == [3]
     assert sampling.uniform_indices(1, 3) == [0, 0, 0]
+
+
+def test_rounded_indices_are_those_of_plm_videobench() -> None:
+    # datasets-and-benchmarks section 2.2
+    listed = "0 4 8 12 15 19 23 27 31 35 39 43 46 50 54 58 62 66 70 74 77 81 85 89 93 97 101 105 108 112 116 120"
+    assert sampling.rounded_indices(121, 32) == [int(number) for number in listed.split()]
+    assert sampling.rounded_indices(32, 32) == list(range(32))
+    assert sampling.rounded_indices(7, 1) == [0]
     # The frame indices of the original's encoder example on videos of 150 and 337 frames.
     assert sampling.spaced_indices(150, 8) == [0, 18, 37, 56, 75, 93, 112, 131]
     assert sampling.spaced_indices(337, 4) == [0, 84, 168, 252]

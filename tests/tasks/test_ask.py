@@ -125,7 +125,7 @@ def test_describe_uses_the_prompts_that_models_know(said: Said, assistant: Assis
         "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
         "[0, 3] in this 150 frame video.",
     ]
-    assert tube.media[0].frame_indices == (0, 49, 99, 149)
+    assert tube.media[0].frame_indices == (0, 50, 99, 149)
     with pytest.raises(ConfigError, match="a picture has no frames"):
         describe(cat, {0: [1, 1, 5, 5]}, model=assistant)
 
@@ -145,7 +145,7 @@ def test_locate(said: Said, assistant: Assistant, dog: Path) -> None:
         "'the dog's {nose} moves' happens. Use the format [start, end] where start and end are frame numbers between "
         "0 and 3 in this 4 frame video."
     ]
-    assert found.frame_seconds == pytest.approx((0, 49 / 30, 99 / 30, 149 / 30))
+    assert found.frame_seconds == pytest.approx((0, 50 / 30, 99 / 30, 149 / 30))
     assert (found.start_seconds, found.end_seconds) == found.frame_seconds[1:3]
     assert (found.start_frame, found.end_frame, found.problem) == (1, 2, None)
     assert found.text == said.answer

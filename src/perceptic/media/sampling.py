@@ -24,6 +24,16 @@ def uniform_indices(total_frames: int, num_frames: int) -> list[int]:
     return [int(i * (total_frames - 1) / (num_frames - 1)) for i in range(num_frames)]
 
 
+def rounded_indices(total_frames: int, num_frames: int) -> list[int]:
+    """round(i * (T - 1) / (n - 1)), half to even; n = 1 takes the first (datasets-and-benchmarks 1.6).
+
+    The rule of the language model's data and of PLM-VideoBench. Always exactly `num_frames` indices.
+    """
+    _require_counts(total_frames, num_frames)
+    step = (total_frames - 1) / (num_frames - 1) if num_frames > 1 else 0.0
+    return [round(i * step) for i in range(num_frames)]
+
+
 def spaced_indices(total_frames: int, num_frames: int) -> list[int]:
     """int(i * T / n): evenly from the first frame, the last one not included (the original's demo; spec 6.2)."""
     _require_counts(total_frames, num_frames)
@@ -57,10 +67,10 @@ def plm_indices(
     stride = max(1, round(frames_per_second / int(sampling_rate)))
     grid = range(first, last + 1, stride)
     if len(grid) > max_frames:
-        return [grid[i] for i in _rounded_uniform(len(grid), max_frames)]
+        return [grid[i] for i in rounded_indices(len(grid), max_frames)]
     if len(grid) < max_frames:
         available = last - first + 1
-        return [first + i for i in _rounded_uniform(available, min(max_frames, available))]
+        return [first + i for i in rounded_indices(available, min(max_frames, available))]
     return list(grid)
 
 
@@ -143,11 +153,6 @@ def _clip_bounds(total: int, frames_per_second: float, start: float | None, end:
     if first == last:
         last = first + 1
     return max(0, min(first, last_frame)), max(0, min(last, last_frame))
-
-
-def _rounded_uniform(total: int, count: int) -> list[int]:
-    step = (total - 1) / (count - 1) if count > 1 else 0.0
-    return [round(i * step) for i in range(count)]
 
 
 def _require_counts(total_frames: int, num_frames: int) -> None:

@@ -23,7 +23,7 @@ from perceptic.media.frames import FrameReader
 from perceptic.media.images import ImageSource, image_size, load_image
 from perceptic.media.preprocess import image_to_tensor
 from perceptic.media.regions import Box, draw_box, draw_boxes
-from perceptic.media.sampling import plm_indices, uniform_indices
+from perceptic.media.sampling import plm_indices, rounded_indices
 from perceptic.media.video import open_video, read_chosen
 from perceptic.tasks.fetching import fetch
 from perceptic.tasks.media_parts import MediaPart, WebAddress
@@ -133,7 +133,7 @@ class _Video:
             raise MediaError(view.part.name, f"ends at {info.duration_seconds:.2f} s, before start_seconds={start:g}")
         if view.sampling == "uniform":
             chosen = _on_screen(seconds, start, end)
-            return [chosen[i] for i in uniform_indices(len(chosen), min(view.num_frames, len(chosen)))]
+            return [chosen[i] for i in rounded_indices(len(chosen), min(view.num_frames, len(chosen)))]
         return plm_indices(len(seconds), info.frames_per_second, view.num_frames, start_seconds=start, end_seconds=end)
 
     def _with_boxes(self, pixels: Tensor, indices: Sequence[int]) -> Tensor:
