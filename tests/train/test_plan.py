@@ -1,6 +1,6 @@
 """The flat list of steps of a recipe."""
 
-from perceptic.train.plan import plan_steps, samples_before
+from perceptic.train.plan import plan_steps
 from perceptic.train.recipe import Recipe
 from perceptic.train.strict import build
 
@@ -39,7 +39,3 @@ def test_each_phase_has_its_own_schedule():
     assert rates[:3] == [0.05, 0.1, 0.1]
     assert rates[3] < 0.1
     assert rates[5] == 0.01
-
-
-def test_samples_are_counted_phase_by_phase():
-    assert [samples_before(RECIPE, step) for step in (0, 1, 5, 6, 7)] == [0, 8, 40, 42, 44]

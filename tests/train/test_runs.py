@@ -114,7 +114,7 @@ def test_the_model_folder_loads_and_has_the_trained_weights(recipe_path, data_ca
 def test_another_recipe_in_the_same_folder_is_refused(recipe_path, data_cache, tmp_path):
     out = tmp_path / "run"
     train(load_recipe(recipe_path, ("phases.1.stages.0.steps=1",)), out, data_cache)
-    with pytest.raises(TrainError, match=r"another recipe \(phases, seed differ\)"):
+    with pytest.raises(TrainError, match=r"another recipe \(seed, phases differ\)"):
         train(load_recipe(recipe_path, ("seed=3",)), out, data_cache)
     result = train(load_recipe(recipe_path), out, data_cache, fresh=True)
     assert losses(out) == pytest.approx(GOLDEN_LOSSES, rel=2e-3)

@@ -14,7 +14,8 @@ from perceptic.cli._shared import json_option, print_json
 if TYPE_CHECKING:
     from perceptic.train.estimate import Estimate
     from perceptic.train.metrics import StepMetrics
-    from perceptic.train.recipe import Recipe
+    from perceptic.train.plm_estimate import PlmEstimate
+    from perceptic.train.recipe import AnyRecipe
 
 _EXIT_INTERRUPTED = 130
 
@@ -45,23 +46,34 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Train a model from RECIPE: the name of a packaged recipe (nano-core) or a YAML file.
+    """Train a model from RECIPE: the name of a packaged recipe (nano-core, plm-nano) or a YAML file.
 
     The run folder gets metrics.jsonl, checkpoints and, at the end, the model. A run that was interrupted (Ctrl-C,
     SIGTERM, power) goes on where its newest checkpoint is when the same command is given again.
     """
-    from perceptic.train.estimate import estimate
     from perceptic.train.recipe import load_recipe
 
     loaded = load_recipe(recipe, changes)
     if dry_run:
-        figures = estimate(loaded)
-        print_json(figures) if as_json else _print_estimate(loaded, figures)
-        return 0
+        return _dry_run(loaded, as_json)
     return _train(loaded, out or Path("runs") / loaded.name, cache or default_cache(), not resume, workers, as_json)
 
 
-def _train(recipe: Recipe, out: Path, cache: Path, fresh: bool, workers: int, as_json: bool) -> int:
+def _dry_run(recipe: AnyRecipe, as_json: bool) -> int:
+    from perceptic.train.estimate import estimate
+    from perceptic.train.plm_estimate import estimate_plm
+    from perceptic.train.plm_recipe import PlmRecipe
+
+    if isinstance(recipe, PlmRecipe):
+        plm_figures = estimate_plm(recipe)
+        print_json(plm_figures) if as_json else _print_plm_estimate(recipe, plm_figures)
+        return 0
+    figures = estimate(recipe)
+    print_json(figures) if as_json else _print_estimate(recipe, figures)
+    return 0
+
+
+def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int, as_json: bool) -> int:
     from perceptic.train.runs import train
 
     with _Progress(recipe) as progress:
@@ -81,7 +93,7 @@ def _train(recipe: Recipe, out: Path, cache: Path, fresh: bool, workers: int, as
 class _Progress:
     """A progress bar for the data and one for the steps, with loss, rate and time left."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: AnyRecipe) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -123,10 +135,7 @@ class _Progress:
         self._update("training", step, self.recipe.num_steps, "")
 
     def _on_step(self, metrics: StepMetrics) -> None:
-        rate = f"loss {metrics.loss:.3f}  accuracy {metrics.accuracy:.2f}  {1 / metrics.seconds:.2f} steps/s"
-        self._update(
-            "training", metrics.step + 1, self.recipe.num_steps, f"{rate}  {metrics.phase} {metrics.image_size} px"
-        )
+        self._update("training", metrics.step + 1, self.recipe.num_steps, _note(metrics))
 
     def _update(self, key: str, done: int, total: int, note: str) -> None:
         if key not in self.tasks:
@@ -134,7 +143,37 @@ class _Progress:
         self.bar.update(self.tasks[key], completed=done, note=note)
 
 
-def _print_estimate(recipe: Recipe, figures: Estimate) -> None:
+def _note(metrics: StepMetrics) -> str:
+    parts = [f"loss {metrics.loss:.3f}"]
+    extra = metrics.extra
+    if "accuracy" in extra:
+        parts.append(f"accuracy {extra['accuracy']:.2f}")
+    parts.append(f"{1 / metrics.seconds:.2f} steps/s")
+    if "tokens" in extra:
+        parts.append(f"{extra['tokens'] / metrics.seconds:,.0f} tokens/s")
+    parts.append(f"data {100 * metrics.data_seconds / metrics.seconds:.0f} %")
+    parts.append(metrics.phase + (f" {extra['image_size']:.0f} px" if "image_size" in extra else ""))
+    return "  ".join(parts)
+
+
+def _print_plm_estimate(recipe: AnyRecipe, figures: PlmEstimate) -> None:
+    click.echo(f"recipe      {recipe.name}: {recipe.model}, {recipe.optimizer.name}, {recipe.precision}")
+    for phase in figures.phases:
+        rows = "rows counted once the data is there" if phase.rows is None else f"{phase.rows:,} rows in the mix"
+        click.echo(f"phase       {phase.name}: {phase.steps:,} steps of {phase.tokens_per_step:,} tokens, {rows}")
+        click.echo(f"  learns    {phase.trainable:,} of {phase.parameters:,} parameters")
+        click.echo(
+            f"  memory    {_size(phase.total_bytes)} on the device: weights {_size(phase.weight_bytes)}, gradients "
+            f"{_size(phase.gradient_bytes)}, optimiser {_size(phase.optimizer_bytes)}, activations about "
+            f"{_size(phase.activation_bytes)}"
+        )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB" if num_bytes < 2**33 else f"{num_bytes / 2**30:,.1f} GiB"
+
+
+def _print_estimate(recipe: AnyRecipe, figures: Estimate) -> None:
     click.echo(f"recipe      {recipe.name}: {recipe.model}, {recipe.optimizer.name}, {recipe.precision}")
     click.echo(f"parameters  {figures.parameters:,}")
     click.echo(f"memory      {figures.state_bytes / 2**20:,.0f} MiB weights, gradients and optimiser")

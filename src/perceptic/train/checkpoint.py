@@ -1,14 +1,14 @@
 """Checkpoints that are complete or absent, and the newest one that can be read.
 
-One file per checkpoint, written under a temporary name and renamed: model, optimiser, random state and the step, which
-is also the data position (batches are functions of the step).
+One file per checkpoint, written under a temporary name and renamed: model, optimiser, random
+state, data position and step.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,16 +19,26 @@ from perceptic.files import atomic_path
 
 _NAME: Final = re.compile(r"step-(\d{7})\.pt")
 _KEYS: Final = {"step", "model", "optimizer", "random_state"}
+_LATER_KEYS: Final = {"data", "samples", "device_random_state"}
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything a run needs to go on. `step` counts finished steps."""
+    """Everything a run needs to go on.
+
+    Attributes:
+        step: finished steps. samples: seen in them.
+        random_state: of the CPU's generator; device_random_state: of the device's, where that is another.
+        data: position of each phase's data (`BatchSource.state`).
+    """
 
     step: int
     model: dict[str, Any]
     optimizer: dict[str, Any]
     random_state: torch.Tensor
+    data: dict[str, Any] = field(default_factory=dict)
+    samples: int = 0
+    device_random_state: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,10 +59,10 @@ class CheckpointFolder:
     def save(self, state: TrainState) -> Path:
         """Write one checkpoint, then remove those beyond `keep`. Raises OutputError (disk full, no permission)."""
         path = self.folder / f"step-{state.step:07d}.pt"
-        content = {"step": state.step, "model": state.model, "optimizer": state.optimizer}
+        content = {item.name: getattr(state, item.name) for item in fields(state)}
         with atomic_path(path) as temporary:
             try:
-                torch.save({**content, "random_state": state.random_state}, temporary)
+                torch.save(content, temporary)
             except RuntimeError as error:  # torch reports a full disk so
                 raise OutputError(f"{path}: cannot be written: {error}") from error
         for old in self.paths()[: -self.keep]:
@@ -90,6 +100,6 @@ def _read(path: Path) -> TrainState:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise TrainError(f"{path}: is damaged ({type(error).__name__})") from error
-    if not isinstance(content, dict) or set(content) != _KEYS:
+    if not isinstance(content, dict) or not _KEYS <= set(content) <= _KEYS | _LATER_KEYS:
         raise TrainError(f"{path}: is not a perceptic training checkpoint")
     return TrainState(**content)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from perceptic.models.clip import CLIP
+from perceptic.train.encoder_setup import model_config
 from perceptic.train.recipe import PhaseRecipe, Recipe
-from perceptic.train.setup import model_config
 
 _BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and two moments
 _ACTIVATIONS_PER_TOKEN_AND_WIDTH = 28

@@ -1,7 +1,7 @@
 """The one training loop. It knows steps, gradients, checkpoints and signals, and nothing of the objective or the data.
 
-A step is a pure function of (model, optimiser, random state, step index), so a run that is killed and resumed ends with
-the same bits as one that is not (on CPU, with the same number of threads).
+A step is a function of model, optimiser, random state, data position and step index, all of which are saved, so a run
+that is killed and resumed ends with the same bits as one that is not (on CPU, with the same number of threads).
 """
 
 from __future__ import annotations
@@ -9,26 +9,27 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
-from perceptic.data.batches import Batch, BatchMaker
 from perceptic.errors import TrainError
-from perceptic.models.clip import CLIP
 from perceptic.train.checkpoint import CheckpointFolder, TrainState
 from perceptic.train.metrics import MetricSink, StepMetrics
 from perceptic.train.objectives import Objective
-from perceptic.train.plan import PlannedStep, plan_steps, samples_before
-from perceptic.train.recipe import Recipe
+from perceptic.train.plan import PlannedStep
+from perceptic.train.run_recipe import RunRecipe
+from perceptic.train.sources import BatchSource
 
 Outcome = Literal["finished", "interrupted"]
+ModelT = TypeVar("ModelT", bound=nn.Module)
+BatchT = TypeVar("BatchT")
 
 
 class StopRequest:
@@ -54,65 +55,84 @@ class StopRequest:
 
 
 @dataclass
-class Trainer:
-    """A model, what trains it and where its state goes."""
+class Trainer(Generic[ModelT, BatchT]):
+    """A model, what trains it and where its state goes.
 
-    recipe: Recipe
-    model: CLIP
-    objective: Objective[CLIP, Batch]
+    Attributes:
+        plan: the steps that train this model with this optimiser; a run may have several such parts.
+        sources: batches of each phase in `plan`, by its name.
+        count_samples: of a batch.
+        samples: seen in the run so far.
+    """
+
+    recipe: RunRecipe
+    model: ModelT
+    objective: Objective[ModelT, BatchT]
     optimizer: Optimizer
-    batches: Mapping[str, BatchMaker]
+    sources: Mapping[str, BatchSource[BatchT]]
+    plan: Sequence[PlannedStep]
     checkpoints: CheckpointFolder
     sink: MetricSink
+    count_samples: Callable[[BatchT], int]
+    device: torch.device
     on_step: Callable[[StepMetrics], None] = lambda metrics: None
     stop: StopRequest = field(default_factory=StopRequest)
+    samples: int = 0
 
-    def restore(self) -> tuple[int, tuple[str, ...]]:
-        """Go on from the newest readable checkpoint; returns the first step to run and warnings about damaged ones.
+    def restore(self, state: TrainState) -> None:
+        """Go on from a checkpoint of this part.
 
         Raises:
-            TrainError: no checkpoint can be read, or it belongs to another model.
+            TrainError: it belongs to another model. DataError: it belongs to other data.
         """
-        found = self.checkpoints.newest()
-        if found.state is None:
-            return 0, found.warnings
         try:
-            self.model.load_state_dict(found.state.model)
-            self.optimizer.load_state_dict(found.state.optimizer)
+            self.model.load_state_dict(state.model)
+            self.optimizer.load_state_dict(state.optimizer)
         except (RuntimeError, ValueError) as error:
             raise TrainError(f"the checkpoint does not fit the recipe's model; use --fresh. {error}") from error
-        torch.set_rng_state(found.state.random_state)
-        return found.state.step, found.warnings
+        for name, source in self.sources.items():
+            if name in state.data:
+                source.restore(state.data[name])
+        torch.set_rng_state(state.random_state)
+        if state.device_random_state is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state.device_random_state, self.device)
+        self.samples = state.samples
 
     def run(self, start: int) -> Outcome:
-        """Train from step `start` to the end, or until a signal; either way the last state is saved.
+        """Train from step `start` of the run to the end of this part, or until a signal; either way the last state is
+        saved.
 
         Raises:
             TrainError: the loss is not finite. OutputError: a checkpoint cannot be written.
         """
-        plan = plan_steps(self.recipe)
-        self.sink.resume_at(start)
         self.model.train()
-        with self.stop.listening():
-            for planned in plan[start:]:
-                metrics = self._step(planned)
-                self.sink.write(metrics)
-                self.on_step(metrics)
-                done = planned.index + 1
-                if self.stop.signal is not None:
-                    self._save(done)
-                    return "interrupted"
-                if done % self.recipe.checkpoint.every_steps == 0 or done == len(plan):
-                    self._save(done)
+        for planned in self.plan:
+            if planned.index < start:
+                continue
+            metrics = self._step(planned)
+            self.sink.write(metrics)
+            self.on_step(metrics)
+            done = planned.index + 1
+            is_stopped = self.stop.signal is not None
+            if is_stopped or planned is self.plan[-1] or done % self.recipe.checkpoint.every_steps == 0:
+                self._save(done)
+            if is_stopped:
+                return "interrupted"
         return "finished"
+
+    def close(self) -> None:
+        """Stop what the sources do in the background."""
+        for source in self.sources.values():
+            source.close()
 
     def _step(self, planned: PlannedStep) -> StepMetrics:
         started = time.perf_counter()
-        batch = self.batches[planned.phase.name].batch(planned.step_in_phase, planned.image_size)
+        source = self.sources[planned.phase.name]
+        batch = source.batch(planned)
         data_seconds = time.perf_counter() - started
         for group in self.optimizer.param_groups:
-            group["lr"] = planned.learning_rate
-        with precision_context(self.recipe.precision):
+            group["lr"] = planned.learning_rate * group.get("rate", 1.0)
+        with precision_context(self.recipe.precision, self.device.type):
             loss, extra = self.objective.loss(self.model, batch)
         if not torch.isfinite(loss):
             raise TrainError(f"step {planned.index}: the loss is {loss.item()}; lower the learning rate and resume")
@@ -121,22 +141,29 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.objective.after_step(self.model)
+        self.samples += self.count_samples(batch)
         return StepMetrics(
             step=planned.index,
             phase=planned.phase.name,
-            image_size=planned.image_size,
             loss=loss.item(),
-            accuracy=extra["accuracy"].item(),
-            logit_scale=extra["logit_scale"].item(),
             learning_rate=planned.learning_rate,
             gradient_norm=norm,
             seconds=time.perf_counter() - started,
             data_seconds=data_seconds,
-            samples=samples_before(self.recipe, planned.index + 1),
+            samples=self.samples,
+            extra={**source.figures(planned), **{name: value.item() for name, value in extra.items()}},
         )
 
     def _save(self, step: int) -> None:
-        state = TrainState(step, self.model.state_dict(), self.optimizer.state_dict(), torch.get_rng_state())
+        state = TrainState(
+            step=step,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            random_state=torch.get_rng_state(),
+            data={name: source.state() for name, source in self.sources.items()},
+            samples=self.samples,
+            device_random_state=torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        )
         self.checkpoints.save(state)
 
 
@@ -147,7 +174,7 @@ def clip_gradients(model: nn.Module, largest: float | None) -> float:
 
 
 @contextlib.contextmanager
-def precision_context(precision: Literal["fp32", "bf16"]) -> Iterator[None]:
+def precision_context(precision: Literal["fp32", "bf16"], device_type: str = "cpu") -> Iterator[None]:
     """bf16 autocast with fp32 weights, or nothing.
 
     On CPU the fused attention's bf16 backward takes ten times as long as plain products at the few dozen tokens of a
@@ -156,6 +183,6 @@ def precision_context(precision: Literal["fp32", "bf16"]) -> Iterator[None]:
     if precision == "fp32":
         yield
         return
-    autocast: AbstractContextManager[object] = torch.autocast("cpu", torch.bfloat16)
-    with autocast, sdpa_kernel(SDPBackend.MATH):
+    autocast: AbstractContextManager[object] = torch.autocast(device_type, torch.bfloat16)
+    with autocast, sdpa_kernel(SDPBackend.MATH) if device_type == "cpu" else contextlib.nullcontext():
         yield

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from perceptic.files import write_text
 
@@ -15,23 +15,28 @@ class StepMetrics:
     """One finished step.
 
     Attributes:
-        step: from 0. phase: name of the phase. image_size: pixels a side.
-        loss, accuracy, logit_scale, learning_rate, gradient_norm: of this step (the norm before clipping).
-        seconds: wall-clock time of the step; data_seconds: the part spent waiting for the batch.
-        samples: pairs seen in the run so far, this step included.
+        step: from 0. phase: name of the phase.
+        loss, learning_rate, gradient_norm: of this step (the norm before clipping).
+        seconds: wall-clock time of the step; data_seconds: the part spent waiting for batches.
+        samples: seen in the run so far, this step included.
+        extra: what the objective and the data have to say besides, such as `accuracy`, `tokens` or `image_size`.
     """
 
     step: int
     phase: str
-    image_size: int
     loss: float
-    accuracy: float
-    logit_scale: float
     learning_rate: float
     gradient_norm: float
     seconds: float
     data_seconds: float
     samples: int
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        """All of it as one flat mapping."""
+        values = asdict(self)
+        extra: dict[str, float] = values.pop("extra")
+        return values | {name: value for name, value in extra.items() if name not in values}
 
 
 class MetricSink(Protocol):
@@ -61,4 +66,4 @@ class JsonLines:
     def write(self, metrics: StepMetrics) -> None:
         """Append and flush."""
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(metrics)) + "\n")
+            stream.write(json.dumps(metrics.values()) + "\n")

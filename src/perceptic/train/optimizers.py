@@ -6,7 +6,8 @@ step, rescaled per tensor. Source: You et al. 2020 (arXiv 1904.00962), algorithm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -78,20 +79,40 @@ def _trust_ratio(parameter: Tensor, direction: Tensor, largest: float) -> float:
     return min(weight_norm / step_norm, largest) if weight_norm > 0 and step_norm > 0 else 1.0
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: matrices decay; biases, norms, embeddings of a single vector and the logit scale do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.squeeze().ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.squeeze().ndim < 2], "weight_decay": 0.0},
-    ]
+def decay_groups(
+    model: nn.Module, weight_decay: float, rates: Mapping[str, float] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """Parameter groups: matrices decay; biases, norms, embeddings of a single vector and the logit scale do not.
+
+    Args:
+        rates: factors on the learning rate, the group's `rate`, by the beginning of a parameter's name.
+    """
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for rate in dict.fromkeys([1.0, *rates.values()]):
+        own = [parameter for name, parameter in trained if _rate(name, rates) == rate]
+        if own or rate == 1.0:
+            groups += [
+                {"params": [p for p in own if p.squeeze().ndim >= 2], "weight_decay": weight_decay, "rate": rate},
+                {"params": [p for p in own if p.squeeze().ndim < 2], "weight_decay": 0.0, "rate": rate},
+            ]
+    return groups
+
+
+def _rate(name: str, rates: Mapping[str, float]) -> float:
+    return next((rate for prefix, rate in rates.items() if name.startswith(prefix)), 1.0)
 
 
 def make_optimizer(
-    name: OptimizerName, model: nn.Module, betas: tuple[float, float], eps: float, weight_decay: float
+    name: OptimizerName,
+    model: nn.Module,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> Optimizer:
-    """The optimiser of a recipe; the schedule sets its learning rate before every step."""
-    groups = decay_groups(model, weight_decay)
+    """The optimiser of a recipe; the schedule sets its learning rate before every step. `rates`: see `decay_groups`."""
+    groups = decay_groups(model, weight_decay, rates)
     if name == "lamb":
         return Lamb(groups, betas=betas, eps=eps, weight_decay=weight_decay)
     return AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)

@@ -1,21 +1,21 @@
-"""The steps of a recipe as a flat list: what each step trains on, at which size and learning rate."""
+"""The steps of a recipe as a flat list: which phase each is of, and its learning rate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perceptic.train.recipe import PhaseRecipe, Recipe
+from perceptic.train.run_recipe import Phase, RunRecipe
 from perceptic.train.schedule import cosine_with_warmup
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """`index` counts from 0 in the run, `step_in_phase` in its phase."""
+    """`index` counts from 0 in the run, `step_in_phase` in its phase; `image_size` is 0 where phases have none."""
 
     index: int
-    phase: PhaseRecipe
+    phase: Phase
     step_in_phase: int
-    image_size: int
+    image_size: int = 0
 
     @property
     def learning_rate(self) -> float:
@@ -25,20 +25,10 @@ class PlannedStep:
         )
 
 
-def plan_steps(recipe: Recipe) -> list[PlannedStep]:
+def plan_steps(recipe: RunRecipe) -> list[PlannedStep]:
     """Every step of the run in order."""
     steps: list[PlannedStep] = []
-    for phase in recipe.phases:
-        sizes = [stage.image_size for stage in phase.stages for _ in range(stage.steps)]
+    for phase in recipe.schedule:
         first = len(steps)
-        steps.extend(PlannedStep(first + i, phase, i, size) for i, size in enumerate(sizes))
+        steps.extend(PlannedStep(first + i, phase, i, phase.image_size(i)) for i in range(phase.num_steps))
     return steps
-
-
-def samples_before(recipe: Recipe, step: int) -> int:
-    """Pairs that the first `step` steps of the run use."""
-    total = 0
-    for phase in recipe.phases:
-        total += phase.batch_size * max(0, min(step, phase.num_steps))
-        step -= phase.num_steps
-    return total

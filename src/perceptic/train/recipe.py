@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,8 @@ import yaml
 
 from perceptic.data.augmentation import Augmentation
 from perceptic.errors import ConfigError
-from perceptic.train.optimizers import OptimizerName
+from perceptic.train.plm_recipe import PlmRecipe
+from perceptic.train.run_recipe import Phase, RunRecipe
 from perceptic.train.strict import build, set_path
 
 
@@ -75,14 +77,13 @@ class PhaseRecipe:
     def num_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
-
-@dataclass(frozen=True)
-class OptimizerRecipe:
-    name: OptimizerName = "lamb"
-    betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-6
-    weight_decay: float = 0.05
-    clip_norm: float | None = None
+    def image_size(self, step: int) -> int:
+        """Resolution of a step of the phase."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage.image_size
+            step -= stage.steps
+        raise IndexError(f"phase {self.name} has {self.num_steps} steps")
 
 
 @dataclass(frozen=True)
@@ -93,42 +94,35 @@ class TokenizerRecipe:
     num_samples: int = 20000
 
 
-@dataclass(frozen=True)
-class CheckpointRecipe:
-    every_steps: int = 200
-    keep: int = 2
+@dataclass(frozen=True, kw_only=True)
+class Recipe(RunRecipe):
+    """A whole run of a contrastive objective. `chunk_size`: see `Contrastive`."""
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """A whole run. `threads` 0 leaves torch's choice; `chunk_size` see `Contrastive`; `compile` uses torch.compile."""
-
-    name: str
-    model: str
     data: dict[str, DataRecipe]
     phases: tuple[PhaseRecipe, ...]
     tokenizer: TokenizerRecipe
-    optimizer: OptimizerRecipe = OptimizerRecipe()
-    checkpoint: CheckpointRecipe = CheckpointRecipe()
-    seed: int = 0
-    threads: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
+    objective: Literal["contrastive"] = "contrastive"
     chunk_size: int = 0
     max_logit_scale: float = 100.0
     model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.phases or any(not phase.stages for phase in self.phases):
-            raise ConfigError(f"recipe '{self.name}': every recipe needs a phase and every phase a stage")
+        self.check_phase_names()
+        if any(not phase.stages for phase in self.phases):
+            raise ConfigError(f"recipe '{self.name}': every phase needs a stage")
         named = [(f"phases.{i}.data", phase.data) for i, phase in enumerate(self.phases)]
         for key, name in [*named, ("tokenizer.data", self.tokenizer.data)]:
             if name not in self.data:
                 raise ConfigError(f"{key}: no data is named '{name}'; the recipe has {', '.join(self.data)}")
 
     @property
-    def num_steps(self) -> int:
-        return sum(phase.num_steps for phase in self.phases)
+    def schedule(self) -> Sequence[Phase]:
+        return self.phases
+
+
+AnyRecipe = Recipe | PlmRecipe
+
+_KINDS: dict[str, type[Recipe] | type[PlmRecipe]] = {"contrastive": Recipe, "plm": PlmRecipe}
 
 
 def recipe_names() -> list[str]:
@@ -137,7 +131,7 @@ def recipe_names() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def load_recipe(source: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(source: str | Path, changes: tuple[str, ...] = ()) -> AnyRecipe:
     """Read a recipe by packaged name or from a file, with changes "a.b=value" applied (values are YAML).
 
     Raises:
@@ -150,7 +144,15 @@ def load_recipe(source: str | Path, changes: tuple[str, ...] = ()) -> Recipe:
         if not separator:
             raise ConfigError(f"--set {change}: write key=value, for example --set seed=1")
         set_path(mapping, key.strip(), parse_yaml(value, f"--set {change}"))
-    return build(Recipe, mapping, "")
+    return build_recipe(mapping)
+
+
+def build_recipe(mapping: Any) -> AnyRecipe:
+    """Plain values to a recipe of their `objective`. Raises ConfigError as `load_recipe`."""
+    objective = mapping.get("objective", "contrastive") if isinstance(mapping, dict) else "contrastive"
+    if objective not in _KINDS:
+        raise ConfigError(f"objective: must be one of {', '.join(_KINDS)}, not {objective!r}")
+    return build(_KINDS[objective], mapping, "")
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -14,19 +14,17 @@ from typing import Any
 import torch
 import yaml
 
-from perceptic.configs import Preprocessing
-from perceptic.data.pool import Pool
-from perceptic.errors import TrainError
+from perceptic.errors import ConfigError, TrainError
 from perceptic.files import write_text
 from perceptic.tasks.file_lock import exclusive_lock
-from perceptic.text.clip_tokenizer import ClipTokenizer
-from perceptic.train.loop import Outcome, Trainer
-from perceptic.train.metrics import StepMetrics
-from perceptic.train.recipe import Recipe, parse_yaml
-from perceptic.train.setup import DataProgress, learn_tokenizer, make_trainer, open_pools
-from perceptic.weights.pretrained import CLIP as PretrainedCLIP
+from perceptic.train.checkpoint import CheckpointFolder, Found
+from perceptic.train.loop import Outcome, StopRequest, Trainer
+from perceptic.train.metrics import JsonLines, StepMetrics
+from perceptic.train.parts import DataProgress, RunContext, Setup
+from perceptic.train.recipe import AnyRecipe, parse_yaml
+from perceptic.train.setup import prepare
 
-_MAY_CHANGE = frozenset({"threads", "checkpoint"})
+_MAY_CHANGE = frozenset({"threads", "checkpoint", "device"})
 """Top-level keys that a resumed run may set anew. Another number of threads sums in another order: close, not equal."""
 
 
@@ -50,7 +48,7 @@ class RunCallbacks:
 
 
 def train(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     out: Path,
     cache: Path,
     *,
@@ -76,31 +74,84 @@ def train(
         return _train(recipe, out, cache, fresh, workers, callbacks or RunCallbacks())
 
 
-def _train(recipe: Recipe, out: Path, cache: Path, fresh: bool, workers: int, callbacks: RunCallbacks) -> RunResult:
+def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int, callbacks: RunCallbacks) -> RunResult:
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     _claim(recipe, out, fresh)
-    pools = open_pools(recipe, cache, workers, callbacks.on_data)
-    tokenizer = _tokenizer(recipe, out, pools, fresh)
-    trainer = make_trainer(recipe, out, pools, tokenizer, callbacks.on_step)
+    context = RunContext(
+        out=out,
+        cache=cache,
+        device=training_device(recipe.device),
+        checkpoints=CheckpointFolder(out / "checkpoints", recipe.checkpoint.keep),
+        sink=JsonLines(out / "metrics.jsonl"),
+        fresh=fresh,
+        workers=workers,
+        on_data=callbacks.on_data,
+        on_step=callbacks.on_step,
+        stop=StopRequest(),
+    )
+    setup = prepare(recipe, context)
     if fresh:
-        trainer.checkpoints.clear()
-    start, warnings = trainer.restore()
-    callbacks.on_start(start)
-    outcome = trainer.run(start)
-    folder = _export(trainer, tokenizer, out / "model") if outcome == "finished" else None
-    newest = trainer.checkpoints.newest().state
-    return RunResult(outcome, newest.step if newest else 0, folder, warnings)
+        context.checkpoints.clear()
+    found = context.checkpoints.newest()
+    outcome, folder = _run_parts(setup, context, found, callbacks.on_start)
+    newest = context.checkpoints.newest().state
+    return RunResult(outcome, newest.step if newest else 0, folder, found.warnings)
 
 
-def recipe_values(recipe: Recipe) -> dict[str, Any]:
+def _run_parts(
+    setup: Setup, context: RunContext, found: Found, on_start: Callable[[int], None]
+) -> tuple[Outcome, Path | None]:
+    """Train part after part from a checkpoint on, and export the model of the last."""
+    start = found.state.step if found.state else 0
+    part = _part_of(setup, start)
+    trainer = setup.trainer(part, None)
+    try:
+        if found.state is not None:
+            trainer.restore(found.state)
+        context.sink.resume_at(start)
+        on_start(start)
+        with context.stop.listening():
+            outcome = trainer.run(start)
+            while outcome == "finished" and part + 1 < len(setup.parts):
+                part += 1
+                trainer = _next_part(setup, part, trainer)
+                outcome = trainer.run(start)
+        folder = setup.export(trainer.model, context.out / "model") if outcome == "finished" else None
+    finally:
+        trainer.close()
+    return outcome, folder
+
+
+def _part_of(setup: Setup, start: int) -> int:
+    """The part whose model a checkpoint after `start` steps holds: at a border, that of the part that ended there."""
+    ends = [steps[-1].index + 1 for steps in setup.parts]
+    return next((part for part, end in enumerate(ends) if start <= end), len(ends) - 1)
+
+
+def _next_part(setup: Setup, part: int, before: Trainer[Any, Any]) -> Trainer[Any, Any]:
+    before.close()
+    trainer = setup.trainer(part, before.model.state_dict())
+    trainer.samples = before.samples
+    return trainer
+
+
+def training_device(name: str) -> torch.device:
+    """The device of a name; `auto` is a CUDA GPU where there is one. Raises ConfigError for one that is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: there is no CUDA GPU that this torch can use; use auto or cpu")
+    has_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if has_gpu else "cpu")
+
+
+def recipe_values(recipe: AnyRecipe) -> dict[str, Any]:
     """The recipe as plain YAML values."""
     plain = parse_yaml(yaml.safe_dump(_listed(dataclasses.asdict(recipe)), sort_keys=False), recipe.name)
     assert isinstance(plain, dict)
     return plain
 
 
-def _claim(recipe: Recipe, out: Path, fresh: bool) -> None:
+def _claim(recipe: AnyRecipe, out: Path, fresh: bool) -> None:
     """Write the recipe into the run folder, or make sure that the one there is the same."""
     path, wanted = out / "recipe.yaml", recipe_values(recipe)
     if path.exists() and not fresh:
@@ -112,21 +163,6 @@ def _claim(recipe: Recipe, out: Path, fresh: bool) -> None:
                 "choose another --out, or --fresh to start anew there"
             )
     write_text(path, yaml.safe_dump(wanted, sort_keys=False))
-
-
-def _tokenizer(recipe: Recipe, out: Path, pools: dict[str, Pool], fresh: bool) -> ClipTokenizer:
-    path = out / "tokenizer.json"
-    if fresh or not path.exists():
-        learn_tokenizer(recipe, pools).save(path)
-    return ClipTokenizer.from_file(path)
-
-
-def _export(trainer: Trainer, tokenizer: ClipTokenizer, folder: Path) -> Path:
-    """The finished model in the package's own format, bf16 weights."""
-    model = PretrainedCLIP(trainer.model.config)
-    model.load_state_dict(trainer.model.state_dict())
-    preprocessing = Preprocessing(image_size=model.image_size)
-    return model.to(torch.bfloat16).save_pretrained(folder, preprocessing=preprocessing, tokenizer=tokenizer)
 
 
 def _listed(value: Any) -> Any:

@@ -1,0 +1,117 @@
+"""The model that a PLM recipe trains: where it begins, and how a stage goes on from the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from perceptic.configs_plm import PerceptionLMConfig, PerceptionLMPreprocessing, plm_config
+from perceptic.errors import ConfigError, TrainError
+from perceptic.models.perception_lm import PerceptionLM
+from perceptic.text.llama_tokenizer import LlamaTokenizer
+from perceptic.train.plm_recipe import PlmRecipe
+from perceptic.train.plm_stages import PlmStage, go_on_from
+from perceptic.weights.plm_folder import PLMFolder, read_plm_folder
+from perceptic.weights.plm_pretrained import PerceptionLM as PretrainedPerceptionLM
+from perceptic.weights.plm_pretrained import check_tokenizer
+from perceptic.weights.plm_sources import NANO_TOKENIZER, find_plm_folder, is_nano
+from perceptic.weights.pretrained import VisionTransformer
+
+_LAYER_SCALES = (".ls_1.gamma", ".ls_2.gamma")
+
+
+@dataclass(frozen=True)
+class PlmOrigin:
+    """What a run begins with: an architecture, its preprocessing and tokenizer, and the folder of `init` if any."""
+
+    config: PerceptionLMConfig
+    preprocessing: PerceptionLMPreprocessing
+    tokenizer: LlamaTokenizer
+    folder: PLMFolder | None
+
+
+def base_config(recipe: PlmRecipe, folder: PLMFolder | None = None) -> PerceptionLMConfig:
+    """The architecture before stages change it: that of `init`, or the named one with the recipe's overrides.
+
+    Raises:
+        ConfigError: an unknown name or override.
+    """
+    config = plm_config(recipe.model) if folder is None else folder.config
+    return config.replace(
+        decoder=config.decoder.replace(**recipe.model_overrides.get("decoder", {})),
+        vision=config.vision.replace(**recipe.model_overrides.get("vision", {})),
+    )
+
+
+def find_origin(recipe: PlmRecipe) -> PlmOrigin:
+    """Find the folder of `init` (downloaded if need be) and the tokenizer.
+
+    Raises:
+        WeightsError: no such model. ConfigError: no tokenizer, or that of another model.
+    """
+    folder = None if recipe.init is None else read_plm_folder(find_plm_folder(recipe.init))
+    config = base_config(recipe, folder)
+    tokenizer = LlamaTokenizer.from_file(_tokenizer_path(recipe, folder))
+    check_tokenizer(tokenizer, config)
+    preprocessing = folder.preprocessing if folder else PerceptionLMPreprocessing(tile_size=config.vision.image_size)
+    return PlmOrigin(config, preprocessing, tokenizer, folder)
+
+
+def _tokenizer_path(recipe: PlmRecipe, folder: PLMFolder | None) -> Path:
+    if recipe.tokenizer is not None:
+        return Path(recipe.tokenizer).expanduser()
+    if folder is not None and folder.tokenizer is not None:
+        return folder.tokenizer
+    if is_nano(recipe.model):
+        return NANO_TOKENIZER
+    raise ConfigError(f"tokenizer: give the path of a tokenizer.model; none comes with {recipe.init or recipe.model}")
+
+
+def build_model(
+    recipe: PlmRecipe,
+    origin: PlmOrigin,
+    stage: PlmStage,
+    weights: Mapping[str, Tensor] | None,
+    device: torch.device,
+) -> PerceptionLM:
+    """A stage's model on a device, fp32.
+
+    Args:
+        weights: of the stage before; None: those that the recipe begins with.
+
+    Raises:
+        TrainError: weights of another architecture. WeightsError: weights that cannot be read.
+    """
+    with device:
+        model = PerceptionLM(stage.model_config(origin.config))
+    if weights is not None:
+        go_on_from(model, weights)
+    elif recipe.init is not None:
+        assert origin.folder is not None
+        start = PretrainedPerceptionLM.from_pretrained(origin.folder.path, dtype=torch.float32)
+        go_on_from(model, start.state_dict())
+    elif recipe.vision_init is not None:
+        begin_tower(model, recipe.vision_init)
+    return model
+
+
+def begin_tower(model: PerceptionLM, encoder: str) -> None:
+    """Give the tower the first layers of an encoder.
+
+    Raises:
+        TrainError: the encoder lacks a weight of the tower, or has it in another shape.
+    """
+    given = VisionTransformer.from_pretrained(encoder, dtype=torch.float32).state_dict()
+    tower = model.vision_model
+    state: dict[str, Tensor] = {}
+    for name, value in tower.state_dict().items():
+        if name in given and given[name].shape == value.shape:
+            state[name] = given[name]
+        elif not name.endswith(_LAYER_SCALES):
+            there = f"has it as {tuple(given[name].shape)}" if name in given else "lacks it"
+            raise TrainError(f"vision_init: the tower needs {name} {tuple(value.shape)}; {encoder} {there}")
+    tower.load_state_dict(state, strict=False)

@@ -1,0 +1,141 @@
+"""Recipes of `objective: plm`: the stages of a PerceptionLM on mixes of conversation rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from perceptic.data.mixing import OrderName
+from perceptic.errors import ConfigError
+from perceptic.train.plm_stages import PAPER_STAGES, PlmStage
+from perceptic.train.run_recipe import Phase, RunRecipe
+from perceptic.train.strict import build
+
+_FINAL_SHARE = 0.01
+"""Of the peak learning rate, where the original's cosine ends (training-recipes 6.2)."""
+
+
+@dataclass(frozen=True)
+class WorldRows:
+    """Rows of the synthetic world, exported once into the cache: so many scenes and clips."""
+
+    images: int
+    videos: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PlmDataRecipe:
+    """Where the data sets that mixes name are: a `datasets.yaml`, or the synthetic world."""
+
+    registry: str | None = None
+    world: WorldRows | None = None
+
+    def __post_init__(self) -> None:
+        if (self.registry is None) == (self.world is None):
+            raise ConfigError("data: give either 'registry', a datasets.yaml, or 'world'")
+
+
+@dataclass(frozen=True)
+class PlmPhaseRecipe:
+    """One stage on one mix.
+
+    Attributes:
+        stage: whose settings (`PAPER_STAGES`) hold unless `stage_overrides` has a field of `PlmStage`.
+        mix: `name:weight,name:weight`.
+        num_sequences: packed sequences of a micro-batch; max_tokens: of a sample and of a sequence (None: the
+            stage's); window: samples considered when packing.
+        skip_limit: rows that may be unusable before the run ends; None: any number.
+        workers: threads that decode ahead. order: see `data.mixing`.
+        final_learning_rate: None: 1 % of the peak.
+        vision_rate, decoder_rate: factors on the learning rate of the tower and of the decoder.
+    """
+
+    name: str
+    stage: Literal[1, 2, 3]
+    mix: str
+    steps: int
+    learning_rate: float
+    warmup_steps: int = 0
+    final_learning_rate: float | None = None
+    num_sequences: int = 1
+    max_tokens: int | None = None
+    window: int = 64
+    skip_limit: int | None = 100
+    workers: int = 2
+    order: OrderName = "shuffled"
+    vision_rate: float = 1.0
+    decoder_rate: float = 1.0
+    stage_overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> PlmStage:
+        """The stage as this phase trains it. Raises ConfigError on an override that `PlmStage` does not have."""
+        values = {**dataclasses.asdict(PAPER_STAGES[self.stage]), **self.stage_overrides}
+        if self.max_tokens is not None:
+            values["max_tokens"] = self.max_tokens
+        return build(PlmStage, values, "stage_overrides")
+
+    def scheduled(self) -> Phase:
+        """The phase as the loop sees it."""
+        final = self.final_learning_rate
+        return _ScheduledPhase(
+            name=self.name,
+            num_steps=self.steps,
+            learning_rate=self.learning_rate,
+            final_learning_rate=self.learning_rate * _FINAL_SHARE if final is None else final,
+            warmup_steps=self.warmup_steps,
+        )
+
+
+@dataclass(frozen=True)
+class _ScheduledPhase:
+    name: str
+    num_steps: int
+    learning_rate: float
+    final_learning_rate: float
+    warmup_steps: int
+
+    def image_size(self, step: int) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlmRecipe(RunRecipe):
+    """A whole run.
+
+    Attributes:
+        init: folder or name of a PerceptionLM to go on from; None: fresh weights.
+        vision_init: folder or name of an encoder whose first layers become the tower.
+        tokenizer: its file; None: that of `init`, or of PLM-Nano.
+        model_overrides: fields of the architecture, under `decoder` and `vision`.
+        export_dtype: of the finished model's weights.
+    """
+
+    objective: Literal["plm"]
+    data: PlmDataRecipe
+    phases: tuple[PlmPhaseRecipe, ...]
+    init: str | None = None
+    vision_init: str | None = None
+    tokenizer: str | None = None
+    model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    export_dtype: Literal["bf16", "fp32"] = "bf16"
+
+    def __post_init__(self) -> None:
+        self.check_phase_names()
+        if self.init is not None and self.vision_init is not None:
+            raise ConfigError("vision_init: 'init' brings a tower already; give one of them")
+        unknown = set(self.model_overrides) - {"decoder", "vision"}
+        if unknown:
+            raise ConfigError(f"model_overrides.{min(unknown)}: no such part; known: decoder, vision")
+        for index, phase in enumerate(self.phases):
+            try:
+                phase.settings  # noqa: B018  raises on a bad override
+            except ConfigError as error:
+                raise ConfigError(f"phases.{index}.{error}") from error
+
+    @property
+    def schedule(self) -> Sequence[Phase]:
+        return [phase.scheduled() for phase in self.phases]

@@ -1,0 +1,157 @@
+"""From a PLM recipe to trainers, one for each of its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perceptic.configs_plm import PerceptionLMPreprocessing
+from perceptic.data.mixing import Reader, make_order
+from perceptic.data.packing import PackedBatch
+from perceptic.data.plm_samples import SampleMaker
+from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream
+from perceptic.data.registry import open_mix, parse_mix, read_registry
+from perceptic.data.skipped import SkippedSamples
+from perceptic.media.chunks import ChunkTransform
+from perceptic.models.perception_lm import PerceptionLM
+from perceptic.train.loop import Trainer
+from perceptic.train.parts import RunContext, optimizer_of
+from perceptic.train.plan import PlannedStep, plan_steps
+from perceptic.train.plm_model import PlmOrigin, build_model, find_origin
+from perceptic.train.plm_objective import ResponseLoss
+from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
+from perceptic.train.sources import AheadOfTime
+from perceptic.weights.dtypes import parse_dtype
+from perceptic.weights.loading import build_empty
+from perceptic.weights.plm_pretrained import PerceptionLM as PretrainedPerceptionLM
+
+_SEEDS_PER_RUN = 1000
+"""Phases of one run, and so seeds that runs with neighbouring seeds must not share."""
+
+
+@dataclass(frozen=True)
+class PlmSetup:
+    """A PLM recipe with its registry and tokenizer; every phase is a part."""
+
+    recipe: PlmRecipe
+    context: RunContext
+    registry: Path
+    origin: PlmOrigin
+
+    @classmethod
+    def prepare(cls, recipe: PlmRecipe, context: RunContext) -> PlmSetup:
+        """Find what the run begins with and make the data ready.
+
+        Raises:
+            ConfigError: names that do not exist, or a tokenizer of another model. DataError: data that cannot be read.
+        """
+        origin = find_origin(recipe)
+        setup = cls(recipe, context, find_registry(recipe, context), origin)
+        for phase in recipe.phases:  # a phase without its data should fail now, not in the night
+            open_mix(parse_mix(phase.mix), read_registry(setup.registry))
+        return setup
+
+    @property
+    def parts(self) -> Sequence[Sequence[PlannedStep]]:
+        plan = plan_steps(self.recipe)
+        return [[step for step in plan if step.phase.name == phase.name] for phase in self.recipe.phases]
+
+    def trainer(self, part: int, weights: Mapping[str, Tensor] | None) -> Trainer[PerceptionLM, PackedBatch]:
+        """The model as the phase's stage trains it, going on from `weights` or else from the run's beginning."""
+        recipe, context, phase = self.recipe, self.context, self.recipe.phases[part]
+        # What is random in a phase is a function of the seed and the phase, whatever came before.
+        torch.manual_seed(recipe.seed * _SEEDS_PER_RUN + part)
+        stage = phase.settings
+        model = build_model(recipe, self.origin, stage, weights, context.device)
+        stage.freeze(model)
+        rates = {"vision_model.": phase.vision_rate, "decoder.": phase.decoder_rate}
+        preprocessing = stage.preprocessing(self.origin.preprocessing)
+        return Trainer(
+            recipe=recipe,
+            model=model,
+            objective=ResponseLoss(preprocessing),
+            optimizer=optimizer_of(recipe, model, rates),
+            sources={phase.name: self._source(part, phase, preprocessing, model.tokens_per_chunk)},
+            plan=self.parts[part],
+            checkpoints=context.checkpoints,
+            sink=context.sink,
+            count_samples=lambda batch: batch.num_samples,
+            device=context.device,
+            on_step=context.on_step,
+            stop=context.stop,
+        )
+
+    def export(self, model: nn.Module, folder: Path) -> Path:
+        """Weights, preprocessing of the last stage and tokenizer, as `perceptic ask --model` takes them."""
+        assert isinstance(model, PerceptionLM)
+        dtype = parse_dtype(self.recipe.export_dtype)
+        finished = build_empty(PretrainedPerceptionLM, model.config)
+        state = {name: value.detach().to("cpu", dtype) for name, value in model.state_dict().items()}
+        finished.load_state_dict(state, assign=True)
+        finished.preprocessing = self.recipe.phases[-1].settings.preprocessing(self.origin.preprocessing)
+        return finished.save_pretrained(folder, tokenizer=self.origin.tokenizer)
+
+    def _source(
+        self, part: int, phase: PlmPhaseRecipe, preprocessing: PerceptionLMPreprocessing, tokens_per_chunk: int
+    ) -> PackedSource:
+        tokenizer, stage = self.origin.tokenizer, phase.settings
+        mix = open_mix(parse_mix(phase.mix), read_registry(self.registry))
+        order = make_order(phase.order, mix, Reader(), self.recipe.seed * _SEEDS_PER_RUN + part)
+        make = SampleMaker(
+            tokenizer, ChunkTransform(preprocessing), tokens_per_chunk, stage.max_tokens, template=stage.template
+        )
+        samples = SampleStream(mix, order, make, SkippedSamples(phase.skip_limit), workers=phase.workers)
+        settings = PackingSettings(phase.num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
+        return PackedSource(samples, AheadOfTime(PackedStream(samples, settings)), self.context.device)
+
+
+@dataclass(frozen=True)
+class PackedSource:
+    """A phase's packed batches, made one ahead."""
+
+    samples: SampleStream
+    batches: AheadOfTime[PackedBatch]
+    device: torch.device
+
+    def batch(self, planned: PlannedStep) -> PackedBatch:
+        return self.batches.next().to(self.device)
+
+    def state(self) -> dict[str, Any]:
+        return self.batches.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.batches.restore(dict(state))
+
+    def figures(self, planned: PlannedStep) -> dict[str, float]:
+        """Rows of the phase so far that could not be used."""
+        return {"skipped": sum(self.batches.state()["skipped"].values())}
+
+    def close(self) -> None:
+        self.batches.close()
+        self.samples.close()
+
+
+def find_registry(recipe: PlmRecipe, context: RunContext) -> Path:
+    """The recipe's `datasets.yaml`; the world's is exported into the cache where it is missing."""
+    world = recipe.data.world
+    if world is None:
+        assert recipe.data.registry is not None  # one of them is there, `PlmDataRecipe` says
+        return Path(recipe.data.registry).expanduser()
+    from perceptic.data.world_rows import world_registry
+
+    def progress(done: int, total: int) -> None:
+        context.on_data("world", done, total)
+
+    return world_registry(
+        context.cache,
+        images=world.images,
+        videos=world.videos,
+        seed=world.seed,
+        workers=context.workers,
+        progress=progress,
+    )

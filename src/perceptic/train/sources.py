@@ -1,0 +1,89 @@
+"""Where the loop gets its batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from perceptic.train.plan import PlannedStep
+
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+BatchT = TypeVar("BatchT")
+
+
+class BatchSource(Protocol[BatchT_co]):
+    """Batches of one phase, on the device that trains."""
+
+    def batch(self, planned: PlannedStep) -> BatchT_co:
+        """The next one; called once per micro-batch, in order."""
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON values from which `restore` goes on exactly; {} where batches are functions of the step."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state. Raises DataError if it is of other data."""
+
+    def figures(self, planned: PlannedStep) -> dict[str, float]:
+        """What a step's report should say of the data."""
+
+    def close(self) -> None:
+        """Stop what runs in the background."""
+
+
+class Stream(Protocol[BatchT_co]):
+    """An endless sequence of batches with a position."""
+
+    def next(self) -> BatchT_co: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Made(Generic[BatchT]):
+    """A batch, and the stream's position behind it."""
+
+    batch: BatchT
+    state: dict[str, Any]
+
+
+class AheadOfTime(Generic[BatchT]):
+    """Makes one batch of a stream in a thread while the step before it trains.
+
+    The position it reports is that behind the last batch handed out, so what was made ahead is made again on resume.
+    """
+
+    def __init__(self, stream: Stream[BatchT]) -> None:
+        self._stream = stream
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="batch-maker")
+        self._next: Future[_Made[BatchT]] | None = None
+        self._state = stream.state()
+
+    def next(self) -> BatchT:
+        """The next batch. Raises what the stream raises."""
+        ready = self._next or self._executor.submit(self._make)
+        made = ready.result()
+        self._state = made.state
+        self._next = self._executor.submit(self._make)
+        return made.batch
+
+    def state(self) -> dict[str, Any]:
+        return self._state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if self._next is not None:
+            self._next.result()
+            self._next = None
+        self._stream.restore(state)
+        self._state = state
+
+    def close(self) -> None:
+        """Stop the thread; the batch being made is waited for."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self) -> _Made[BatchT]:
+        batch = self._stream.next()
+        return _Made(batch, self._stream.state())
