@@ -18,7 +18,7 @@ from torch import Tensor
 from perceptic.configs import Preprocessing
 from perceptic.errors import ConfigError, DataError
 from perceptic.evaluate.feature_cache import FeatureCache, content_key, keys_digest
-from perceptic.inference.encode import Encoder
+from perceptic.inference.encode import Encoder, unit_vectors
 from perceptic.media.collection import MediaFile, MediaKind
 from perceptic.media.images import load_image
 from perceptic.media.prefetch import Failure, decode_stream
@@ -99,10 +99,11 @@ class Features:
 
     def vectors(self, *, normalize_frames: bool = False) -> Tensor:
         """(N, E) unit vectors: the mean over frames of raw (classification) or unit (retrieval) vectors, normalised."""
-        frames = torch.stack([torch.from_numpy(np.asarray(value, dtype=np.float32)) for value in self.frames])
-        if normalize_frames:
-            frames = torch.nn.functional.normalize(frames, dim=-1)
-        return torch.nn.functional.normalize(frames.mean(dim=1), dim=-1)
+        means = []
+        for value in self.frames:
+            frames = torch.from_numpy(np.asarray(value, dtype=np.float32))
+            means.append((unit_vectors(frames) if normalize_frames else frames).mean(dim=0))
+        return unit_vectors(torch.stack(means))
 
 
 def extract(

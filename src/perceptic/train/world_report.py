@@ -177,7 +177,7 @@ def _clips(encoders: Encoders, count: int, seed: int) -> list[Measure]:
     shapes = [world.SHAPES.index(clip.scene.objects[0].shape) for clip in single]
     scores = forward @ encoders.classifier(world.prompts("shape")).T
     measures.append(Measure("shape of a clip's object", top1(scores, shapes), 100.0 / len(world.SHAPES)))
-    kinds = encoders.classifier([_action_prompts(kind) for kind in world.EVENT_KINDS])
+    kinds = encoders.classifier([action_prompts(kind) for kind in world.EVENT_KINDS])
     events = [world.EVENT_KINDS.index(clip.events[0].kind) for clip in single]
     measures.append(Measure("event of a clip", top1(forward @ kinds.T, events), 100.0 / len(world.EVENT_KINDS)))
     measures.append(_order_control(encoders, single, forward, kinds))
@@ -225,7 +225,8 @@ def _retrieval(
     ]
 
 
-def _action_prompts(kind: world.EventKind) -> list[str]:
+def action_prompts(kind: world.EventKind) -> list[str]:
+    """Sentences that say of a clip what happens in it, for one kind of event."""
     # "turns" and "becomes" want a colour after them; the class is any change of colour.
     words = ("changes colour",) if kind == "changes colour" else ACTION_WORDS[kind]
     return [template.format(c=action) for template in _CLIP_TEMPLATES for action in words]
