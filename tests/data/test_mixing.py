@@ -146,7 +146,7 @@ def test_another_number_of_readers_loses_and_repeats_nothing(steps: list[int], n
     mix = counted([1000, 900], [1, 2])
     old = [ShuffledOrder(mix, Reader(i, len(steps)), 9) for i in range(len(steps))]
     done = [order.next() for order, count in zip(old, steps, strict=True) for _ in range(count)]
-    again = redistribute(mix, 9, [order.state() for order in old], num_readers)
+    again = redistribute([order.state() for order in old], num_readers)
     new = [ShuffledOrder(mix, Reader(i, num_readers), 9) for i in range(num_readers)]
     for order, state in zip(new, again.states, strict=True):
         order.restore(state)
@@ -163,7 +163,7 @@ def vars_of(draw: Draw) -> tuple[int, int]:
 def test_redistributing_wants_every_reader(mix: Mix) -> None:
     state = ShuffledOrder(mix, Reader(0, 2), 9).state()
     with pytest.raises(DataError, match="every reader"):
-        redistribute(mix, 9, [state, state], 3)
+        redistribute([state, state], 3)
 
 
 @given(st.integers(1, 3000), st.integers())

@@ -66,24 +66,51 @@ def make_order(name: OrderName, mix: Mix, reader: Reader, seed: int) -> DrawOrde
     return ShuffledOrder(mix, reader, seed) if name == "shuffled" else OriginalOrder(mix, reader, seed)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Part `part` of a mix, drawn `before` times before."""
+
+    part: int
+    before: int
+
+
+class ShareOrder:
+    """Which part of a mix each draw of a run is of, a function of (seed, number); shares exact over 65,536 draws.
+
+    Attributes:
+        counts: draws of each part in a block of 65,536.
+    """
+
+    def __init__(self, counts: Sequence[int], seed: int) -> None:
+        self.counts = list(counts)
+        self._seed = seed
+        self._block: _Block | None = None
+
+    @classmethod
+    def of(cls, shares: Sequence[float], seed: int) -> ShareOrder:
+        """Shares are those of the parts; they sum to 1."""
+        return cls(_whole_shares(shares, _BLOCK), seed)
+
+    def share(self, number: int) -> Share:
+        """The part of draw `number`."""
+        if self._block is None or self._block.number != number // _BLOCK:
+            self._block = _make_block(self.counts, self._seed, number // _BLOCK)
+        block, place = self._block, number % _BLOCK
+        part = int(block.row_sets[place])
+        return Share(part, block.number * self.counts[part] + int(block.ranks[place]))
+
+
 class ShuffledOrder:
     """Every epoch of a data set in a fresh random order; shares exact over every 65,536 draws."""
 
     def __init__(self, mix: Mix, reader: Reader, seed: int) -> None:
-        self._lengths = mix.lengths
+        self._draws = _Draws(mix.lengths, ShareOrder.of(mix.shares, seed), seed)
         self._reader = reader
-        self._seed = seed
-        self._counts = _whole_shares(mix.shares, _BLOCK)
         self._number = reader.index
-        self._block: _Block | None = None
 
     def draw(self, number: int) -> Draw:
         """Draw `number` of the run, all readers counted together."""
-        block, place = self._block_of(number), number % _BLOCK
-        row_set = int(block.row_sets[place])
-        drawn_before = block.number * self._counts[row_set] + int(block.ranks[place])
-        epoch, position = divmod(drawn_before, self._lengths[row_set])
-        return Draw(row_set, permuted(position, self._lengths[row_set], self._seed, row_set, epoch))
+        return self._draws.draw(number)
 
     def next(self) -> Draw:
         number = self._number
@@ -99,13 +126,26 @@ class ShuffledOrder:
             raise DataError("data position: it is of another reader; redistribute the readers' positions")
         self._number = state["next_number"]
 
-    def _block_of(self, number: int) -> _Block:
-        if self._block is None or self._block.number != number // _BLOCK:
-            self._block = _make_block(self._counts, self._seed, number // _BLOCK)
-        return self._block
-
     def _identity(self) -> dict[str, Any]:
-        return {"seed": self._seed, "lengths": list(self._lengths), "counts": self._counts}
+        return self._draws.identity()
+
+
+@dataclass(frozen=True, eq=False)
+class _Draws:
+    """The draws of all readers, a function of their number."""
+
+    lengths: Sequence[int]
+    shares: ShareOrder
+    seed: int
+
+    def draw(self, number: int) -> Draw:
+        share = self.shares.share(number)
+        length = self.lengths[share.part]
+        epoch, position = divmod(share.before, length)
+        return Draw(share.part, permuted(position, length, self.seed, share.part, epoch))
+
+    def identity(self) -> dict[str, Any]:
+        return {"seed": self.seed, "lengths": list(self.lengths), "counts": self.shares.counts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +247,7 @@ class Redistributed:
     owed: tuple[tuple[Draw, ...], ...]
 
 
-def redistribute(mix: Mix, seed: int, old_states: Sequence[dict[str, Any]], num_readers: int) -> Redistributed:
+def redistribute(old_states: Sequence[dict[str, Any]], num_readers: int) -> Redistributed:
     """Let another number of readers go on with a shuffled order: no row is lost or repeated, only their order differs.
 
     Args:
@@ -217,21 +257,24 @@ def redistribute(mix: Mix, seed: int, old_states: Sequence[dict[str, Any]], num_
         DataError: a state of another order, mix or seed (the original's order is bound to its readers), or not one
             state of each reader.
     """
-    order = ShuffledOrder(mix, Reader(), seed)
+    first = old_states[0]
+    if first.get("order") != "shuffled":
+        raise DataError("data position: the original's order is bound to its readers; go on with as many as before")
+    draws = _Draws(first["lengths"], ShareOrder(first["counts"], first["seed"]), first["seed"])
     for state in old_states:
-        _check_identity(state, {"order": "shuffled", **order._identity()})
+        _check_identity(state, {"order": "shuffled", **draws.identity()})
     numbers = [state["next_number"] for state in old_states]
     if sorted(number % len(numbers) for number in numbers) != list(range(len(numbers))):
         raise DataError("data position: give the position of every reader, each once")
     # Readers that are ahead decide where the new ones begin; what the others have not reached yet is owed.
     start = max(numbers)
-    owed = sorted(number for first in numbers for number in range(first, start, len(numbers)))
+    owed = sorted(number for behind in numbers for number in range(behind, start, len(numbers)))
     states = []
     for index in range(num_readers):
         number = start + (index - start) % num_readers
-        states.append({**order.state(), "next_number": number})
+        states.append({**first, "next_number": number})
     return Redistributed(
-        tuple(states), tuple(tuple(map(order.draw, owed[index::num_readers])) for index in range(num_readers))
+        tuple(states), tuple(tuple(map(draws.draw, owed[index::num_readers])) for index in range(num_readers))
     )
 
 

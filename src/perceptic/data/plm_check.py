@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from perceptic.data.packing import pack_all
-from perceptic.data.plm_rows import RowError
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.data.plm_stream import MakeSample
 from perceptic.data.registry import Mix
 from perceptic.data.row_files import RowSet
+from perceptic.data.samples import SampleError
 from perceptic.data.skipped import SkippedSamples
 
 
@@ -131,7 +131,7 @@ class _Tally:
 def _sample(rows: RowSet, index: int, make: MakeSample, tally: _Tally) -> TrainingSample | None:
     try:
         sample = make(rows.row(index), rows.root, rows.where(index))
-    except RowError as error:
+    except SampleError as error:
         tally.skipped.note(error)
         return None
     tally.add(sample)

@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from perceptic.data.mixing import Draw, DrawOrder
 from perceptic.data.packing import PackedBatch, collate, take_together
-from perceptic.data.plm_rows import PlmRow, RowError
+from perceptic.data.plm_rows import PlmRow
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.data.registry import Mix
+from perceptic.data.samples import SampleError
 from perceptic.data.skipped import SkippedSamples
 
 MakeSample = Callable[[PlmRow, Path, str], TrainingSample]
@@ -94,7 +95,7 @@ class SampleStream:
     ) -> None:
         self.close()
 
-    def _next_result(self) -> tuple[Draw, TrainingSample | RowError]:
+    def _next_result(self) -> tuple[Draw, TrainingSample | SampleError]:
         if self._executor is None:
             draw = self._next_draw()
             return draw, _result(lambda: self._read(draw))
@@ -117,10 +118,10 @@ class SampleStream:
         self._ahead.clear()
 
 
-def _result(read: Callable[[], TrainingSample]) -> TrainingSample | RowError:
+def _result(read: Callable[[], TrainingSample]) -> TrainingSample | SampleError:
     try:
         return read()
-    except RowError as error:
+    except SampleError as error:
         return error
 
 

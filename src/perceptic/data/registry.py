@@ -1,4 +1,8 @@
-"""Which data sets there are and how they are mixed: `datasets.yaml` and `name:weight,...` (spec 8.2)."""
+"""Which data sets there are and how they are mixed: `datasets.yaml` and `name:weight,...` (spec 8.2).
+
+An entry has `annotation` (rows of the language model) as in the original, or, which is ours, `folder` (captioned
+pictures and videos, for both models) or `shards` (webdataset tar files, for contrastive training).
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,30 @@ from pathlib import Path
 
 import yaml
 
+from perceptic.data.folder_rows import FolderRows
 from perceptic.data.row_files import RowFile, RowSet
 from perceptic.errors import ConfigError, DataError
 
 _CHUNK_FILE = re.compile(r".*chunk\.\d+.*\.jsonl")
-_KEYS = {"annotation", "root_dir"}
+_KEYS = ("annotation", "root_dir", "folder", "shards")
+_SOURCES = ("annotation", "folder", "shards")
 
 
 @dataclass(frozen=True)
 class RegistryEntry:
-    """Where a data set is: its rows (a file, or a folder of `*chunk.N*.jsonl`), and where their media paths start."""
+    """Where a data set is; one of `annotation`, `folder` and `shards` is given.
+
+    Attributes:
+        annotation: JSONL rows, a file or a folder of `*chunk.N*.jsonl`; `root` is where their media paths start.
+        folder: pictures and videos with captions (`folder_units`).
+        shards: paths or globs of tar files (`tar_units`).
+    """
 
     name: str
-    annotation: Path
-    root: Path
+    annotation: Path | None = None
+    root: Path = Path()
+    folder: Path | None = None
+    shards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,23 +111,30 @@ def open_mix(parts: tuple[MixPart, ...], registry: Mapping[str, RegistryEntry]) 
         DataError: rows that cannot be found, or a data set without any.
     """
     total = sum(part.weight for part in parts)
-    row_sets = tuple(_open(_known(part.name, registry)) for part in parts)
+    row_sets = tuple(_open(known_entry(part.name, registry)) for part in parts)
     return Mix(row_sets, tuple(part.weight / total for part in parts))
 
 
 def _entry(path: Path, name: str, value: object) -> RegistryEntry:
-    if not isinstance(value, dict) or not isinstance(value.get("annotation"), str):
-        raise ConfigError(f"{path}: {name}: needs the key 'annotation', a .jsonl file or a folder of them")
-    unknown = set(value) - _KEYS
+    sources = [key for key in _SOURCES if isinstance(value, dict) and value.get(key)]
+    if not isinstance(value, dict) or len(sources) != 1:
+        raise ConfigError(f"{path}: {name}: needs one of the keys {', '.join(_SOURCES)}; it has {sources or 'none'}")
+    unknown = set(map(str, value)) - set(_KEYS)
     if unknown:
-        raise ConfigError(f"{path}: {name}: unknown key '{min(map(str, unknown))}'; known: {', '.join(sorted(_KEYS))}")
-    root = value.get("root_dir") or ""
-    if not isinstance(root, str):
-        raise ConfigError(f"{path}: {name}: root_dir must be a folder, not {root!r}")
-    return RegistryEntry(name, path.parent / value["annotation"], path.parent / root)
+        raise ConfigError(f"{path}: {name}: unknown key '{min(unknown)}'; known: {', '.join(_KEYS)}")
+    if sources == ["shards"]:
+        patterns = value["shards"] if isinstance(value["shards"], list) else [value["shards"]]
+        return RegistryEntry(name, shards=tuple(str(path.parent / str(pattern)) for pattern in patterns))
+    for key in (sources[0], "root_dir"):
+        if not isinstance(value.get(key) or "", str):
+            raise ConfigError(f"{path}: {name}: {key} must be a path, not {value[key]!r}")
+    if sources == ["folder"]:
+        return RegistryEntry(name, folder=path.parent / value["folder"])
+    return RegistryEntry(name, path.parent / value["annotation"], path.parent / (value.get("root_dir") or ""))
 
 
-def _known(name: str, registry: Mapping[str, RegistryEntry]) -> RegistryEntry:
+def known_entry(name: str, registry: Mapping[str, RegistryEntry]) -> RegistryEntry:
+    """The entry of a name. Raises ConfigError naming the nearest."""
     if name not in registry:
         near = difflib.get_close_matches(name, registry, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(registry)}"
@@ -122,11 +143,26 @@ def _known(name: str, registry: Mapping[str, RegistryEntry]) -> RegistryEntry:
 
 
 def _open(entry: RegistryEntry) -> RowSet:
+    if entry.folder is not None:
+        return RowSet(entry.name, (FolderRows.find(entry.folder),), entry.folder)
+    if entry.annotation is None:
+        raise ConfigError(
+            f"{entry.name}: is of tar shards, which contrastive training reads; the language model needs rows "
+            "('annotation') or a 'folder' with captions"
+        )
     paths = [entry.annotation]
     if entry.annotation.is_dir():
         paths = sorted(path for path in entry.annotation.iterdir() if _CHUNK_FILE.fullmatch(path.name))
         if not paths:
-            raise DataError(f"{entry.name}: {entry.annotation} holds no file named *chunk.N*.jsonl")
+            raise DataError(
+                f"{entry.name}: {entry.annotation} holds no file named *chunk.N*.jsonl "
+                "(for pictures with captions write 'folder' instead of 'annotation')"
+            )
+    if entry.annotation.suffix == ".parquet":
+        raise DataError(
+            f"{entry.name}: {entry.annotation} is a parquet table; make rows of it: "
+            f"perceptic data convert {entry.annotation} {entry.annotation.with_suffix('.jsonl')}"
+        )
     row_set = RowSet(entry.name, tuple(map(RowFile, paths)), entry.root)
     if not len(row_set):
         raise DataError(f"{entry.name}: {entry.annotation} has no rows")

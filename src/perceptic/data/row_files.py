@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,19 +68,31 @@ def _line_starts(path: Path) -> NDArray[np.int64]:
     return starts if starts[-1] == size else np.append(starts, size)
 
 
+class Rows(Protocol):
+    """Rows that can be read in any order."""
+
+    def __len__(self) -> int: ...
+
+    def where(self, index: int) -> str:
+        """Names a row in messages."""
+
+    def row(self, index: int) -> PlmRow:
+        """Row `index`, from 0. Raises SampleError for one that cannot be used."""
+
+
 @dataclass(frozen=True)
 class RowSet:
     """A named data set: the rows of its files one after the other. `root` is where media paths start."""
 
     name: str
-    files: tuple[RowFile, ...]
+    files: tuple[Rows, ...]
     root: Path
 
     def __len__(self) -> int:
         return sum(map(len, self.files))
 
     def row(self, index: int) -> PlmRow:
-        """Row `index` of all files. Raises RowError for a line that is no row."""
+        """Row `index` of all files. Raises SampleError for one that cannot be used."""
         file, line = self._locate(index)
         return file.row(line)
 
@@ -88,7 +101,7 @@ class RowSet:
         file, line = self._locate(index)
         return file.where(line)
 
-    def _locate(self, index: int) -> tuple[RowFile, int]:
+    def _locate(self, index: int) -> tuple[Rows, int]:
         line = index
         for file in self.files:
             if line < len(file):
