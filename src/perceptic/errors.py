@@ -51,6 +51,10 @@ class TrainError(PercepticError):
     """A training run that cannot start, continue or be saved."""
 
 
+class NetworkError(PercepticError):
+    """A service that cannot be reached, refuses, or does not answer in its protocol."""
+
+
 class MissingDependencyError(PercepticError, ImportError):
     """An optional package is needed for this and is not installed."""
 

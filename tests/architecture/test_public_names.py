@@ -24,6 +24,7 @@ PUBLIC = [
     "ImageTransform",
     "MediaError",
     "MissingDependencyError",
+    "NetworkError",
     "NotEnoughMemoryError",
     "OutputError",
     "PercepticError",
