@@ -8,8 +8,10 @@ from perceptic.world import render, render_clip_annotated, sample_clip, sample_s
 from perceptic.world.drills import (
     CLIP_QUESTIONS,
     IMAGE_QUESTIONS,
+    existence_row,
     frame_in,
     image_drill_row,
+    label_row,
     region_drill_rows,
     tube_rows,
     video_drill_row,
@@ -31,14 +33,34 @@ def pairs(row: Row | None) -> list[tuple[str, str]]:
 def test_existence_is_asked_most_and_answered_both_ways() -> None:
     answers = []
     for seed in range(60):
-        row = image_drill_row("a.png", sample_scene(seed), seeded(seed, "test"))
-        asked = pairs(row)
-        assert 1 <= len(asked) <= IMAGE_QUESTIONS
+        scene = sample_scene(seed, num_objects=3)
+        asked = pairs(existence_row("a.png", scene, seeded(seed, "test")))
         questions = [question.removeprefix("<image>\n") for question, _ in asked]
         assert len(set(questions)) == len(questions)
         answers += [answer for question, answer in asked if "Is there a" in question]
     assert len(answers) > 120
     assert 0.3 < answers.count("yes") / len(answers) < 0.7
+
+
+def test_no_answer_stands_in_an_earlier_question() -> None:
+    for seed in range(60):
+        row = image_drill_row("a.png", sample_scene(seed, num_objects=3), seeded(seed, "test"))
+        asked = pairs(row)
+        assert 1 <= len(asked) <= IMAGE_QUESTIONS
+        naming = [
+            place for place, (question, _) in enumerate(asked) if re.search("What (colour|shape) (is|are)", question)
+        ]
+        naming = [place for place in naming if "background" not in asked[place][0]]
+        named = [place for place, (question, _) in enumerate(asked) if question.startswith(("What size", "Where"))]
+        assert not naming or not named or max(naming) < min(named)
+
+
+def test_labels_are_of_pictures_of_one_object() -> None:
+    assert label_row("a.png", sample_scene(1, num_objects=2), seeded(1, "test")) is None
+    scene = sample_scene(1, num_objects=1)
+    answers = dict(pairs(label_row("a.png", scene, seeded(1, "test"))))
+    assert scene.objects[0].shape in answers.values()
+    assert scene.objects[0].colour in answers.values()
 
 
 def test_regions_have_a_box_for_every_marker() -> None:

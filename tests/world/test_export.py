@@ -196,7 +196,15 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
                 assert turns[0]["value"].count(marker) == wanted
                 assert all(marker not in turn["value"] for turn in turns[1:])
     expected = {"image", "multi_image", "image_region", "video", "text", "rcap", "rtloc", "rdcap"}
-    expected |= {"image_drill", "region_drill", "video_drill", "video_locate", "video_tube"}
+    expected |= {
+        "image_label",
+        "image_existence",
+        "image_drill",
+        "region_drill",
+        "video_drill",
+        "video_locate",
+        "video_tube",
+    }
     assert set(registry) == {f"world_{kind}" for kind in expected}
     assert all(rows_of(world / "plm" / f"{kind}.jsonl") for kind in expected)
 

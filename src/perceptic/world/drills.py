@@ -23,17 +23,18 @@ from perceptic.world.plm_rows import Row, box_map, conversation
 from perceptic.world.question import Question
 from perceptic.world.randomness import pick, shuffled
 from perceptic.world.rendering import Rendered
-from perceptic.world.scene import Scene
+from perceptic.world.scene import Scene, location
 from perceptic.world.scene_questions import existence_question, scene_questions
 from perceptic.world.wording import brief_noun_phrase, joined, noun_phrase, sentence
 
 IMAGE_QUESTIONS: Final = 12
-CLIP_QUESTIONS: Final = 8
+CLIP_QUESTIONS: Final = 6
+_EXISTENCE_QUESTIONS: Final = 8
 _MAX_LOCATED: Final = 3
 _MAX_REGIONS: Final = 3
 
 _FREQUENCIES: Final[Mapping[str, float]] = {
-    "existence": 3.0, "shape": 2.0, "colour": 2.0, "count": 2.0, "relation": 0.5,
+    "size": 2.0, "texture": 2.0, "location": 2.0, "relation": 1.0,
     "motion_direction": 2.0, "event_order": 2.0, "event_interval": 0.5,
 }  # fmt: skip
 """How often a kind has its turn while another has one."""
@@ -58,14 +59,43 @@ _RDCAP: Final = (
 )
 
 
+def label_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
+    """What the only object of a picture is; None where there are several. The easiest questions, to begin with."""
+    if len(scene.objects) != 1:
+        return None
+    (item,) = scene.objects
+    turns = [
+        ("What shape is the object?", item.shape),
+        ("What colour is the object?", item.colour),
+        ("What size is the object?", item.size),
+        ("What texture does the object have?", item.texture),
+        ("Where in the picture is the object?", location(item)),
+    ]
+    return {"image": path, "conversations": _about("image", shuffled(rng, turns))}
+
+
+def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
+    """Which colour-shape pairs a picture has, and how many objects; None for a chart."""
+    if not scene.objects:
+        return None
+    found = [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_QUESTIONS)]
+    found += [question for question in scene_questions(scene, rng) if question.kind == "count"]
+    return _row("image", path, shuffled(rng, _distinct(found)))
+
+
 def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
-    """Up to `IMAGE_QUESTIONS` questions about a picture; None where there is nothing to ask."""
+    """Up to `IMAGE_QUESTIONS` questions about a picture; None where there is nothing to ask.
+
+    No answer can be read from an earlier question: each object is asked about by its colour or by its shape, and what
+    names it by both comes after that.
+    """
     if scene.chart is not None:
-        found = chart_questions(scene.chart, rng)
-    else:
-        found = scene_questions(scene, rng) + scene_questions(scene, rng)
-        found += [existence_question(scene.objects, scene.split, rng) for _ in range(4)]
-    return _drill_row("image", path, found, IMAGE_QUESTIONS, rng)
+        return _row("image", path, shuffled(rng, chart_questions(scene.chart, rng))[:IMAGE_QUESTIONS])
+    asked = [question for question in scene_questions(scene, rng) if question.kind not in ("existence", "count")]
+    naming = _one_per_object([question for question in asked if question.kind in ("colour", "shape")], rng)
+    others = [question for question in asked if question.kind not in ("colour", "shape")]
+    chosen = _in_turns(shuffled(rng, others))[: IMAGE_QUESTIONS - len(naming)]
+    return _row("image", path, naming + shuffled(rng, chosen))
 
 
 def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
@@ -88,7 +118,8 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
 
 def video_drill_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
     """Up to `CLIP_QUESTIONS` questions about a clip; None where there is nothing to ask."""
-    return _drill_row("video", path, clip_questions(clip, rng), CLIP_QUESTIONS, rng)
+    chosen = _in_turns(shuffled(rng, _distinct(clip_questions(clip, rng))))[:CLIP_QUESTIONS]
+    return _row("video", path, shuffled(rng, chosen))
 
 
 def video_locate_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
@@ -127,10 +158,13 @@ def whole_story(events: Sequence[Event]) -> str:
     return f"{joined([name + acts[0].removeprefix(name), *rest])}."
 
 
-def _drill_row(medium: str, path: str, found: list[Question], limit: int, rng: np.random.Generator) -> Row | None:
-    asked = shuffled(rng, _in_turns(shuffled(rng, _distinct(found)))[:limit])
+def _row(medium: str, path: str, asked: Sequence[Question]) -> Row | None:
     turns = [(question.question, question.answer) for question in asked]
     return {medium: path, "conversations": _about(medium, turns)} if turns else None
+
+
+def _one_per_object(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
+    return list({question.object_index: question for question in shuffled(rng, found)}.values())
 
 
 def _distinct(found: Sequence[Question]) -> list[Question]:
@@ -148,7 +182,7 @@ def _in_turns(found: Sequence[Question]) -> list[Question]:
 
 
 def _about(medium: str, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    (ask, answer), *others = turns or [("", "")]
+    (ask, answer), *others = turns
     return conversation((f"<{medium}>\n{ask}", answer), *others)
 
 

@@ -19,7 +19,15 @@ from perceptic.world.clip import Clip
 from perceptic.world.clip_captioning import clip_captions
 from perceptic.world.clip_rendering import RenderedClip, render_clip_annotated
 from perceptic.world.clip_sampling import sample_clip
-from perceptic.world.drills import image_drill_row, region_drill_rows, tube_rows, video_drill_row, video_locate_row
+from perceptic.world.drills import (
+    existence_row,
+    image_drill_row,
+    label_row,
+    region_drill_rows,
+    tube_rows,
+    video_drill_row,
+    video_locate_row,
+)
 from perceptic.world.encoding import mp4_bytes, png_bytes
 from perceptic.world.plm_rows import (
     image_rows,
@@ -54,6 +62,8 @@ CLIPS_PER_CHUNK: Final = 100
 _QUESTIONS: Final = 8
 _CAPTIONER_NOISE: Final = CaptionNoise(missing=0.1, wrong=0.05)
 
+_IMAGE_DRILLS: Final = {"image_label": label_row, "image_existence": existence_row, "image_drill": image_drill_row}
+
 ChunkKind = Literal["images", "videos", "zero_shot"]
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -61,7 +71,8 @@ Rows = dict[str, list[dict[str, Any]]]
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
     """What an export contains; two exports of equal settings are equal. `num_zero_shot` is per attribute and pair set,
-    `num_frames` per clip (32 suits the region tasks, which count time in 32 frames)."""
+    `num_frames` per clip (32 suits the region tasks, which count time in 32 frames). A share `single_share` of pictures
+    and clips, spread evenly, holds one object and no text: what a small model begins with."""
 
     num_images: int
     num_videos: int
@@ -70,11 +81,16 @@ class WorldSettings:
     split: Split = "train"
     num_zero_shot: int = 160
     num_frames: int = 32
+    single_share: float = 0.0
 
     @property
     def folder(self) -> str:
         """Name of the split's folder in webdataset trees, which know "train" and "test" only."""
         return "train" if self.split == "train" else "test"
+
+    def is_single(self, index: int) -> bool:
+        """Whether picture or clip `index` holds one object."""
+        return int((index + 1) * self.single_share) > int(index * self.single_share)
 
     def world_seed(self, index: int) -> int:
         """Seed of the picture or clip `index`."""
@@ -146,7 +162,8 @@ def _write_images(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
     previous: tuple[str, Scene] | None = None
     for index in range(chunk.start, chunk.stop):
         seed = settings.world_seed(index)
-        scene = sample_scene(seed, settings.split)
+        alone: dict[str, Any] = {"num_objects": 1, "text_fraction": 0.0} if settings.is_single(index) else {}
+        scene = sample_scene(seed, settings.split, **alone)
         rendered = render(scene, settings.size)
         path, content = image_path(index), png_bytes(rendered.pixels)
         write_bytes(root / path, content)
@@ -172,9 +189,10 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     text = text_row(told, asked, rng)
     rows["text"] += [text] if text is not None else []
     drill_rng = seeded(seed, "image drill")
-    drill = image_drill_row(path, scene, drill_rng)
+    for kind, make in _IMAGE_DRILLS.items():
+        row = make(path, scene, drill_rng)
+        rows[kind] += [row] if row is not None else []
     rows["region_drill"] += region_drill_rows(path, scene, rendered, drill_rng)
-    rows["image_drill"] += [drill] if drill is not None else []
     return scene_annotation(scene, rendered, told, asked)
 
 
@@ -183,7 +201,8 @@ def _write_videos(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
     samples: list[ShardSample] = []
     for index in range(chunk.start, chunk.stop):
         seed = settings.world_seed(index)
-        clip = sample_clip(seed, settings.split, num_frames=settings.num_frames)
+        count = 1 if settings.is_single(index) else None
+        clip = sample_clip(seed, settings.split, num_frames=settings.num_frames, num_objects=count)
         rendered = render_clip_annotated(clip, settings.size)
         told, asked = clip_captions(clip, seed), questions(clip, seed, limit=_QUESTIONS)
         guessed = clip_captions(clip, seed + 1, noise=_CAPTIONER_NOISE)
