@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from perceptic.configs import ClipConfig, TextConfig, VisionConfig
 from perceptic.data.batches import Batch
 from perceptic.errors import ConfigError, WeightsError
 from perceptic.models.clip import CLIP
 from perceptic.text.bpe_training import train_bpe
-from perceptic.train.distillation import Distillation, DistillRecipe, load_teacher, mean_kl
+from perceptic.train.distillation import Distillation, DistillRecipe, Features, load_teacher, mean_kl
 from perceptic.weights.pretrained import load_bundle
 
 
@@ -88,12 +89,42 @@ def test_a_student_that_is_the_teacher_is_at_the_minimum(teacher):
     assert max(p.grad.abs().max() for p in student.parameters()) < 1e-10
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_loss_is_never_negative_and_minimal_at_equal_rows(seed):
+def random_features(seed, count=5):
     torch.manual_seed(seed)
-    one, other = torch.randn(2, 5, 5, dtype=torch.float64)
-    assert mean_kl(one, other).item() > 0
-    assert mean_kl(one, one + 3.0).item() == pytest.approx(0.0, abs=1e-12)
+    return Features(*(F.normalize(torch.randn(count, 4, dtype=torch.float64), dim=-1) for _ in range(2)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_divergence_is_positive_and_zero_at_equal_rows(seed):
+    one, other, scale = random_features(seed), random_features(seed + 10), torch.tensor(7.0, dtype=torch.float64)
+    assert mean_kl(one, other, scale, 9.0).loss.item() > 0
+    assert mean_kl(one, one, scale, 7.0).loss.item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_rows_at_a_time_change_neither_loss_nor_gradients():
+    student, teacher = random_features(1, 7), random_features(2, 7)
+    results = []
+    for max_scores in (1000, 14, 1):
+        media, text = (x.clone().requires_grad_() for x in (student.media_BE, student.text_BE))
+        scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
+        divergence = mean_kl(Features(media, text), teacher, scale, 9.0, max_scores)
+        divergence.loss.backward()
+        results.append((divergence.loss.detach(), media.grad, text.grad, scale.grad, divergence.agreement))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(results[0], results[2], rtol=1e-12, atol=1e-14)
+
+
+def test_autocast_does_not_round_similarities(teacher):
+    """A teacher's similarities times 200 in bf16 would be whole numbers."""
+    student = clip_of(32, seed=1).float()
+    with torch.no_grad():
+        student.logit_scale.fill_(math.log(200.0))
+    batch = make_batch()
+    batch = Batch(batch.pixels.float(), batch.ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = Distillation(clip_of(32, seed=1).float().eval().requires_grad_(False)).loss(student, batch)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(0.0, abs=1e-5)
 
 
 def test_the_teacher_gets_no_gradient_and_no_change(teacher, student):

@@ -64,12 +64,23 @@ def test_set_changes_nested_and_listed_keys(path):
         ("phases=[]", "needs a phase"),
         ("seed", "write key=value"),
         ("seed=[", "is not valid YAML"),
+        ("loss=l2", "loss: must be one of infonce, siglip"),
+        ("objective=distill", "'objective: distill' and this block"),
+        ("distill={teacher: PE-Core-Nano}", "'objective: distill' and this block"),
+        ("mask={ratio: 2.0}", "mask.ratio"),
+        ("tokenizer={data: images, model: PE-Core-Nano}", "not both"),
+        ("data.images.source=stream", "a stream has no end"),
     ],
 )
 def test_mistakes_name_the_key(path, change, message):
     with pytest.raises(ConfigError) as error:
         load_recipe(path, (change,))
     assert message in str(error.value)
+
+
+def test_one_text_is_a_list_of_one(path):
+    recipe = load_recipe(path, ("data.images.source=stream", "data.images.shards=a/*.tar", "tokenizer=null"))
+    assert recipe.data["images"].shards == ("a/*.tar",)
 
 
 def test_a_missing_key_is_named(path):

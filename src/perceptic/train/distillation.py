@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from perceptic.data.augmentation import resize
 from perceptic.data.batches import Batch
@@ -21,6 +22,7 @@ from perceptic.errors import ConfigError, WeightsError
 from perceptic.models.clip import CLIP
 from perceptic.text.clip_tokenizer import ClipTokenizer
 from perceptic.train.encoding import encode_media, encode_text, unit_vectors
+from perceptic.train.global_loss import first_row, gather_rows
 from perceptic.train.objectives import cap_logit_scale
 from perceptic.weights.pretrained import load_bundle
 
@@ -69,6 +71,10 @@ class Features:
     media_BE: Tensor
     text_BE: Tensor
 
+    def turned(self) -> Features:
+        """Texts for media and media for texts."""
+        return Features(self.text_BE, self.media_BE)
+
 
 @dataclass(frozen=True)
 class Distillation:
@@ -92,14 +98,13 @@ class Distillation:
             targets = self._features(self.teacher, batch)
         student = self._features(model, Batch(self._student_pixels(batch.pixels), batch.ids))
         scale = model.logit_scale.exp()
-        logits_BB = scale * student.media_BE @ student.text_BE.T
-        teacher_BB = self.teacher_logit_scale * targets.media_BE @ targets.text_BE.T
-        loss = (mean_kl(teacher_BB, logits_BB) + mean_kl(teacher_BB.T, logits_BB.T)) / 2
-        nearest_B = logits_BB.argmax(dim=1)
-        own_B = torch.arange(len(logits_BB), device=logits_BB.device)
-        return loss, {
-            "accuracy": (nearest_B == own_B).float().mean(),
-            "agreement": (nearest_B == teacher_BB.argmax(dim=1)).float().mean(),
+        # Similarities times 200 in bf16 would be off by one.
+        with torch.autocast(batch.pixels.device.type, enabled=False):
+            to_text = mean_kl(student, targets, scale, self.teacher_logit_scale)
+            to_media = mean_kl(student.turned(), targets.turned(), scale, self.teacher_logit_scale)
+        return (to_text.loss + to_media.loss) / 2, {
+            "accuracy": to_text.accuracy,
+            "agreement": to_text.agreement,
             "logit_scale": scale.detach(),
         }
 
@@ -121,8 +126,51 @@ class Distillation:
         return small.reshape(*pixels.shape[:-2], size, size)
 
 
-def mean_kl(teacher_BB: Tensor, student_BB: Tensor) -> Tensor:
-    """Mean over rows of KL(softmax(teacher) || softmax(student))."""
-    return F.kl_div(
-        student_BB.log_softmax(dim=1), teacher_BB.log_softmax(dim=1), reduction="batchmean", log_target=True
+@dataclass(frozen=True)
+class RowKl:
+    """Means over rows of this process: the divergence, and how often the student's nearest is the own pair
+    (`accuracy`) or the teacher's nearest (`agreement`)."""
+
+    loss: Tensor
+    accuracy: Tensor
+    agreement: Tensor
+
+
+def mean_kl(
+    student: Features, teacher: Features, scale: Tensor, teacher_scale: float, max_scores: int = 1 << 22
+) -> RowKl:
+    """KL(softmax(teacher's similarities) || softmax(student's)), of each medium to the texts of all processes.
+
+    The matrices are made some rows at a time, `max_scores` numbers of each, and again in the backward pass. Gradients
+    are such that their mean over processes is that of the whole batch (see `gather_rows`).
+    """
+    texts_GE = gather_rows(student.text_BE)
+    with torch.no_grad():
+        teacher_texts_GE = gather_rows(teacher.text_BE)
+    own_B = first_row(student.text_BE) + torch.arange(len(texts_GE), device=texts_GE.device)[: len(student.media_BE)]
+    losses: list[Tensor] = []
+    nearest: list[Tensor] = []
+    teacher_nearest: list[Tensor] = []
+    rows = max(1, max_scores // len(texts_GE))
+    for media_SE, teacher_SE in zip(student.media_BE.split(rows), teacher.media_BE.split(rows), strict=True):
+        arguments = media_SE, texts_GE, scale, teacher_scale * teacher_SE, teacher_texts_GE
+        if len(media_SE) == len(student.media_BE):
+            losses.append(_row_sum(*arguments))
+        else:
+            losses.append(checkpoint(_row_sum, *arguments, use_reentrant=False))
+        with torch.no_grad():
+            nearest.append((media_SE @ texts_GE.T).argmax(dim=1))
+            teacher_nearest.append((teacher_SE @ teacher_texts_GE.T).argmax(dim=1))
+    found_B = torch.cat(nearest)
+    return RowKl(
+        loss=torch.stack(losses).sum() / len(found_B),
+        accuracy=(found_B == own_B).float().mean(),
+        agreement=(found_B == torch.cat(teacher_nearest)).float().mean(),
     )
+
+
+def _row_sum(media_SE: Tensor, texts_GE: Tensor, scale: Tensor, teacher_SE: Tensor, teacher_GE: Tensor) -> Tensor:
+    """The sum of the rows' divergences."""
+    student_SG = (scale * media_SE @ texts_GE.T).log_softmax(dim=1)
+    teacher_SG = (teacher_SE @ teacher_GE.T).log_softmax(dim=1)
+    return F.kl_div(student_SG, teacher_SG, reduction="sum", log_target=True)

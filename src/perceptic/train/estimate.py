@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from perceptic.models.clip import CLIP
-from perceptic.train.encoder_setup import model_config
+from perceptic.train.encoder_model import model_config
 from perceptic.train.recipe import PhaseRecipe, Recipe
 
 _BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and two moments

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from perceptic.data.batches import Batch
 from perceptic.models.clip import CLIP
 from perceptic.train.encoding import encode_media, encode_text, unit_vectors
+from perceptic.train.global_loss import info_nce, sigmoid_pairs
 from perceptic.train.mask_regularisation import MaskRecipe, mask_loss
 
 ModelT = TypeVar("ModelT", contravariant=True)
@@ -52,18 +52,19 @@ class Contrastive:
     mask: MaskRecipe | None = None
 
     def loss(self, model: CLIP, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss; metrics `accuracy` (share of media whose own text is nearest in the batch), `logit_scale` and, with
-        masks, `mask_cosine`: the mean cosine of masked tokens and their unmasked counterparts."""
+        """Loss over the batches of all processes.
+
+        Metrics: `accuracy` (share of media whose own text is nearest), `logit_scale` and, with masks, `mask_cosine`
+        (mean cosine of masked tokens and their unmasked counterparts).
+        """
         media_BE = unit_vectors(encode_media(model, batch.pixels, self.chunk_size))
         text_BE = unit_vectors(encode_text(model, batch.ids, self.chunk_size))
         scale = model.logit_scale.exp()
         if self.pair_loss == "siglip":
-            loss, logits_BB = sigmoid_pairs(media_BE, text_BE, scale, model.get_parameter(LOGIT_BIAS))
+            pairs = sigmoid_pairs(media_BE, text_BE, scale, model.get_parameter(LOGIT_BIAS))
         else:
-            loss, logits_BB = symmetric_info_nce(media_BE, text_BE, scale)
-        own = torch.arange(len(logits_BB), device=logits_BB.device)
-        accuracy = (logits_BB.argmax(dim=1) == own).float().mean()
-        metrics = {"accuracy": accuracy.detach(), "logit_scale": scale.detach()}
+            pairs = info_nce(media_BE, text_BE, scale)
+        loss, metrics = pairs.loss, {"accuracy": pairs.accuracy, "logit_scale": scale.detach()}
         if self.mask is not None and batch.pixels.ndim == 4:
             distance = mask_loss(model.visual, batch.pixels, self.mask)
             loss = loss + self.mask.weight * distance
@@ -79,21 +80,6 @@ def cap_logit_scale(model: CLIP, largest: float) -> None:
     """Put exp(logit_scale) back to at most `largest`."""
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(largest))
-
-
-def symmetric_info_nce(media_BE: Tensor, text_BE: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the media-to-text and text-to-media cross-entropies of unit vectors, and the logits (B, B)."""
-    logits_BB = scale * media_BE @ text_BE.T
-    own = torch.arange(len(logits_BB), device=logits_BB.device)
-    return (F.cross_entropy(logits_BB, own) + F.cross_entropy(logits_BB.T, own)) / 2, logits_BB
-
-
-def sigmoid_pairs(media_BE: Tensor, text_BE: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """SigLIP's loss of unit vectors, and the logits (B, B): every pair is its own yes-or-no question, summed over all
-    pairs and divided by B (Zhai et al. 2023, algorithm 1)."""
-    logits_BB = scale * media_BE @ text_BE.T + bias
-    signs_BB = 2.0 * torch.eye(len(logits_BB), dtype=logits_BB.dtype, device=logits_BB.device) - 1.0
-    return -F.logsigmoid(signs_BB * logits_BB).sum() / len(logits_BB), logits_BB
 
 
 LOGIT_BIAS = "logit_bias"

@@ -12,6 +12,9 @@ import yaml
 
 from perceptic.data.augmentation import Augmentation
 from perceptic.errors import ConfigError
+from perceptic.train.distillation import DistillRecipe
+from perceptic.train.mask_regularisation import MaskRecipe
+from perceptic.train.objectives import PairLossName
 from perceptic.train.plm_recipe import PlmRecipe
 from perceptic.train.run_recipe import Phase, RunRecipe
 from perceptic.train.strict import build, set_path
@@ -27,11 +30,23 @@ class NoiseRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """One pool of samples: `count` scenes of the synthetic world, or the webdataset tar files in `shards` (paths or
-    globs). `num_frames` above 1 makes them clips; a `single_share` of the world's pictures holds one object;
-    close-ups are windows of `image_size` pixels in scenes of `scene_size`."""
+    """Where samples come from.
 
-    source: Literal["world-images", "world-closeups", "world-clips", "shards"]
+    `world-*` draw `count` scenes of the synthetic world, `shards` are webdataset tar files (paths or globs); both are
+    decoded once into a pool on disk. `stream` reads shards, a `folder` or a `mix` of a registry's data sets as it
+    trains, whatever their size; there `count` only says how many samples an epoch has, for `--dry-run`.
+
+    Attributes:
+        image_size: of a pool's pixels. num_frames: above 1 makes clips.
+        scene_size: close-ups are windows of `image_size` pixels in scenes of so many.
+        single_share: of the world's pictures, hold one object.
+        shards, folder, mix, registry: what a stream reads, one of the first three; `mix` is "name:weight,name:weight"
+            of data sets in `registry`, a datasets.yaml.
+        buffer: samples that a stream shuffles among. workers: threads that decode ahead.
+        skip_limit: bad samples that a stream passes over; None: any number.
+    """
+
+    source: Literal["world-images", "world-closeups", "world-clips", "shards", "stream"]
     image_size: int = 64
     scene_size: int = 64
     num_frames: int = 1
@@ -40,6 +55,16 @@ class DataRecipe:
     noise: NoiseRecipe = NoiseRecipe()
     single_share: float = 0.0
     shards: tuple[str, ...] = ()
+    folder: str | None = None
+    mix: str | None = None
+    registry: str | None = None
+    buffer: int = 5000
+    workers: int = 4
+    skip_limit: int | None = 1000
+
+    @property
+    def is_stream(self) -> bool:
+        return self.source == "stream"
 
 
 @dataclass(frozen=True)
@@ -88,20 +113,40 @@ class PhaseRecipe:
 
 @dataclass(frozen=True)
 class TokenizerRecipe:
-    """The vocabulary, of the model's size, is learned from the captions of the first `num_samples` of pool `data`."""
+    """Whose vocabulary: learned, of the model's size, from the captions of the first `num_samples` of pool `data`; or
+    that of `model`, a name or folder; or, with neither, CLIP's 49,408 pieces."""
 
-    data: str
+    data: str | None = None
     num_samples: int = 20000
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.data is not None and self.model is not None:
+            raise ConfigError("tokenizer: give 'data' to learn it or 'model' to take it, not both")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(RunRecipe):
-    """A whole run of a contrastive objective. `chunk_size`: see `Contrastive`."""
+    """A whole run that trains an encoder.
+
+    Attributes:
+        data: pools and streams by name. phases: what is trained on them, one after the other.
+        objective: pairs drawn together, or a student following a teacher (`distill`).
+        init: name or folder of a CLIP model to go on from; None: fresh weights.
+        tokenizer: None: that of `init`, else of the teacher, else CLIP's.
+        loss: of the contrastive objective. mask: its regularisation (None: without).
+        chunk_size, max_logit_scale: see `Contrastive`.
+        model_overrides: fields of the architecture, under `vision` and `text`.
+    """
 
     data: dict[str, DataRecipe]
     phases: tuple[PhaseRecipe, ...]
-    tokenizer: TokenizerRecipe
-    objective: Literal["contrastive"] = "contrastive"
+    objective: Literal["contrastive", "distill"] = "contrastive"
+    init: str | None = None
+    tokenizer: TokenizerRecipe | None = None
+    loss: PairLossName = "infonce"
+    mask: MaskRecipe | None = None
+    distill: DistillRecipe | None = None
     chunk_size: int = 0
     max_logit_scale: float = 100.0
     model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -110,19 +155,30 @@ class Recipe(RunRecipe):
         self.check_phase_names()
         if any(not phase.stages for phase in self.phases):
             raise ConfigError(f"recipe '{self.name}': every phase needs a stage")
-        named = [(f"phases.{i}.data", phase.data) for i, phase in enumerate(self.phases)]
-        for key, name in [*named, ("tokenizer.data", self.tokenizer.data)]:
-            if name not in self.data:
-                raise ConfigError(f"{key}: no data is named '{name}'; the recipe has {', '.join(self.data)}")
+        self._check_data()
+        if (self.objective == "distill") != (self.distill is not None):
+            raise ConfigError("distill: 'objective: distill' and this block, which names the teacher, go together")
+        if self.distill is not None and (self.mask is not None or self.loss != "infonce"):
+            raise ConfigError("distill: has a loss of its own; leave out 'mask' and 'loss'")
 
     @property
     def schedule(self) -> Sequence[Phase]:
         return self.phases
 
+    def _check_data(self) -> None:
+        named = [(f"phases.{i}.data", phase.data) for i, phase in enumerate(self.phases)]
+        if self.tokenizer is not None and self.tokenizer.data is not None:
+            named.append(("tokenizer.data", self.tokenizer.data))
+            if self.tokenizer.data in self.data and self.data[self.tokenizer.data].is_stream:
+                raise ConfigError("tokenizer.data: a vocabulary is learned from a pool; a stream has no end")
+        for key, name in named:
+            if name not in self.data:
+                raise ConfigError(f"{key}: no data is named '{name}'; the recipe has {', '.join(self.data)}")
+
 
 AnyRecipe = Recipe | PlmRecipe
 
-_KINDS: dict[str, type[Recipe] | type[PlmRecipe]] = {"contrastive": Recipe, "plm": PlmRecipe}
+_KINDS: dict[str, type[Recipe] | type[PlmRecipe]] = {"contrastive": Recipe, "distill": Recipe, "plm": PlmRecipe}
 
 
 def recipe_names() -> list[str]:

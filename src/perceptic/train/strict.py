@@ -89,6 +89,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if arguments == (str, ...) and isinstance(value, str):
+        value = [value]  # --set data.images.shards=photos.tar
     if not isinstance(value, list):
         raise ConfigError(f"{where}: expected a list, not {value!r}")
     kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
