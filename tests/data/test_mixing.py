@@ -198,7 +198,7 @@ def test_registry(tmp_path: Path) -> None:
     assert mix.shares == (0.25, 0.75)
     assert mix.lengths == (1, 3)
     assert mix.row_sets[0].root.resolve() == tmp_path.resolve()
-    assert [file.path.name for file in mix.row_sets[1].files] == ["x.chunk.10.jsonl", "x.chunk.2.jsonl"]
+    assert [Path(file.where(0)).name for file in mix.row_sets[1].files] == ["x.chunk.10.jsonl:1", "x.chunk.2.jsonl:1"]
 
 
 @pytest.mark.parametrize(

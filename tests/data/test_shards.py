@@ -91,10 +91,10 @@ def test_a_part_can_be_read_alone_and_escapes_are_undone(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("7.png", png("red"))], "sample 7: has no caption"),
-        ([("7.txt", b"words")], "sample 7: has no png, jpg"),
+        ([("7.png", png("red"))], "sample 7: no caption"),
+        ([("7.txt", b"words")], "sample 7: no picture or video: it has no png, jpg"),
         ([("7.txt", b"words"), ("7.png", b"not a picture")], "sample 7: "),
-        ([("7.json", b"{broken"), ("7.png", png("red"))], "its json member cannot be parsed"),
+        ([("7.json", b"{broken"), ("7.png", png("red"))], "bad JSON: its json cannot be parsed"),
     ],
 )
 def test_a_bad_sample_is_named(tmp_path, members, message):

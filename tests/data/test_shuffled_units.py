@@ -1,4 +1,4 @@
-"""Over all readers every sample comes exactly once an epoch; a saved position is exact; readers may change in number."""
+"""Every sample comes once an epoch over all readers; saved positions are exact; readers may change in number."""
 
 from __future__ import annotations
 

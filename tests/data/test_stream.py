@@ -199,6 +199,11 @@ def bad_shards(folder: Path) -> str:
     return str(folder / "*.tar")
 
 
+def read_on(stream: StreamBatches) -> None:
+    for _ in range(300):
+        stream.batch(Step())
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_samples_are_counted_up_to_a_limit(tmp_path: Path, tokenizer: ClipTokenizer, workers: int) -> None:
     pattern = bad_shards(tmp_path)
@@ -206,13 +211,12 @@ def test_bad_samples_are_counted_up_to_a_limit(tmp_path: Path, tokenizer: ClipTo
     drawn = [number for _ in range(10) for number in numbers(stream.batch(Step()), tokenizer)]
     assert set(drawn) == set(range(1, 20, 2))
     assert set(stream.skipped.counts) == {"not an image", "damaged shard"}
-    assert stream.figures(Step()) == {"image_size": 8, "skipped": stream.skipped.counts.total()}
+    assert stream.figures(Step()) == {"skipped": stream.skipped.counts.total()}
     assert any(", sample 0: not an image" in example for example in stream.skipped.examples["not an image"])
     stream.close()
     strict = open_stream(pattern, tokenizer, workers=workers, skip_limit=5)
     with pytest.raises(DataError, match="6 samples could not be used, more than the limit of 5"):
-        for _ in range(50):
-            strict.batch(Step())
+        read_on(strict)
     strict.close()
 
 
@@ -229,9 +233,8 @@ def test_shards_that_vanish_meanwhile(tmp_path: Path, tokenizer: ClipTokenizer) 
     assert set(drawn[-16:]) <= set(range(10, 20))
     assert set(stream.skipped.counts) == {"shard cannot be read"}
     (tmp_path / "b.tar").unlink()
-    with pytest.raises(DataError, match="none holds a sample|more than the limit"):
-        for _ in range(300):
-            stream.batch(Step())
+    with pytest.raises(DataError, match=r"none holds a sample|more than the limit"):
+        read_on(stream)
     stream.close()
 
 

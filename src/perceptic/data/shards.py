@@ -9,27 +9,23 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perceptic.configs import Preprocessing
-from perceptic.data.samples import Sample
+from perceptic.data.captions import Captions, sidecar_captions, sidecar_fields, text_captions
+from perceptic.data.samples import Sample, SampleError
+from perceptic.data.units import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from perceptic.errors import DataError, MediaError
 from perceptic.media.images import load_image
 from perceptic.media.preprocess import ImageTransform
 from perceptic.media.video import read_video
-
-IMAGE_EXTENSIONS: Final = ("png", "jpg", "jpeg", "webp")
-VIDEO_EXTENSIONS: Final = ("mp4",)
-_CAPTION_FIELDS: Final = ("description", "caption", "model_caption", "human_caption")
-"""Caption fields of a sidecar, by how long their texts usually are."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,14 @@ class ShardEntry:
             stream.seek(member.offset)
             return stream.read(member.size)
 
-    def fail(self, reason: str) -> DataError:
+    @property
+    def where(self) -> str:
+        """Names the sample in messages."""
+        return f"{self.shard}, sample {self.key}"
+
+    def fail(self, reason: str, detail: str = "") -> SampleError:
         """An error that names the sample."""
-        return DataError(f"{self.shard}, sample {self.key}: {reason}")
+        return SampleError(self.where, reason, detail)
 
 
 def index_shard(shard: Path) -> list[ShardEntry]:
@@ -126,7 +127,8 @@ class ShardSource:
         wanted = VIDEO_EXTENSIONS if self.num_frames > 1 else IMAGE_EXTENSIONS
         extension = next((name for name in wanted if name in entry.members), None)
         if extension is None:
-            raise entry.fail(f"has no {', '.join(wanted)} member, only {', '.join(entry.members)}")
+            had = f"it has no {', '.join(wanted)}, only {', '.join(entry.members)}"
+            raise entry.fail("no picture or video", had)
         content = entry.read(extension)
         try:
             if self.num_frames > 1:
@@ -141,29 +143,11 @@ def _transform(image_size: int) -> ImageTransform:
     return ImageTransform(Preprocessing(image_size=image_size))
 
 
-def _sidecar(entry: ShardEntry) -> dict[str, object]:
-    if "json" not in entry.members:
-        return {}
-    try:
-        value = json.loads(entry.read("json"))
-    except ValueError as error:
-        raise entry.fail(f"its json member cannot be parsed: {error}") from error
-    return value if isinstance(value, dict) else {}
+def _sidecar(entry: ShardEntry) -> dict[str, Any]:
+    return sidecar_fields(entry.read("json"), entry.where) if "json" in entry.members else {}
 
 
-def _captions(entry: ShardEntry, sidecar: dict[str, object]) -> tuple[str, str, str]:
-    """Short, medium and long; with fewer texts than three the last one stands in for the longer ones."""
+def _captions(entry: ShardEntry, sidecar: dict[str, Any]) -> Captions:
     if "txt" in entry.members:
-        lines = entry.read("txt").decode("utf-8", errors="replace").splitlines()
-        texts = [_unescape(line) for line in lines if line.strip()]
-    else:
-        fields = [sidecar.get(name) for name in _CAPTION_FIELDS]
-        texts = [text for text in fields if isinstance(text, str) and text.strip()]
-    if not texts:
-        raise entry.fail(f"has no caption: neither a txt member nor one of {', '.join(_CAPTION_FIELDS)} in its json")
-    return texts[0], texts[min(1, len(texts) - 1)], texts[min(2, len(texts) - 1)]
-
-
-def _unescape(line: str) -> str:
-    """Undo the escapes of a caption that spans lines."""
-    return line.replace("\\\\", "\0").replace("\\n", "\n").replace("\0", "\\")
+        return text_captions(entry.read("txt"), entry.where)
+    return sidecar_captions(sidecar, entry.where)

@@ -58,7 +58,6 @@ class StreamSettings:
         buffer_size: places to draw the next sample from, of each part.
         workers: threads that decode ahead; 0 decodes when asked.
         skip_limit: bad samples of this process that are passed over; one more ends the run. None: no limit.
-        device: where batches are needed.
     """
 
     batch_size: int
@@ -66,7 +65,6 @@ class StreamSettings:
     buffer_size: int = 5000
     workers: int = 4
     skip_limit: int | None = 1000
-    device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("buffer_size", 1), ("workers", 0)):
@@ -139,12 +137,11 @@ class StreamBatches:
         pixels = torch.stack([pair.pixels for pair in pairs])
         is_video = self._decoder.num_frames > 1
         ids = self._tokenizer([pair.text for pair in pairs])
-        device = self._settings.device
-        return Batch((pixels if is_video else pixels[:, 0]).to(device), ids.to(device))
+        return Batch(pixels if is_video else pixels[:, 0], ids)
 
     def figures(self, planned: SizedStep) -> dict[str, float]:
-        """For a step's report: the resolution, and `skipped`, bad samples of this process since the run began."""
-        return {"image_size": planned.image_size, "skipped": self.skipped.counts.total()}
+        """For a step's report: `skipped`, bad samples of this process since the run began."""
+        return {"skipped": self.skipped.counts.total()}
 
     def state(self) -> dict[str, Any]:
         """Plain JSON values from which `restore` goes on exactly."""
