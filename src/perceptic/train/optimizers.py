@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 OptimizerName = Literal["lamb", "adamw"]
@@ -75,8 +76,14 @@ class Lamb(Optimizer):
 
 
 def _trust_ratio(parameter: Tensor, direction: Tensor, largest: float) -> float:
-    weight_norm, step_norm = parameter.norm().item(), direction.norm().item()
+    weight_norm, step_norm = _norm(parameter), _norm(direction)
     return min(weight_norm / step_norm, largest) if weight_norm > 0 and step_norm > 0 else 1.0
+
+
+def _norm(x: Tensor) -> float:
+    norm = x.norm()
+    # Of a tensor that processes share, each knows the norm of its part.
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def decay_groups(
@@ -93,10 +100,14 @@ def decay_groups(
         own = [parameter for name, parameter in trained if _rate(name, rates) == rate]
         if own or rate == 1.0:
             groups += [
-                {"params": [p for p in own if p.squeeze().ndim >= 2], "weight_decay": weight_decay, "rate": rate},
-                {"params": [p for p in own if p.squeeze().ndim < 2], "weight_decay": 0.0, "rate": rate},
+                {"params": [p for p in own if _is_matrix(p)], "weight_decay": weight_decay, "rate": rate},
+                {"params": [p for p in own if not _is_matrix(p)], "weight_decay": 0.0, "rate": rate},
             ]
     return groups
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return sum(size > 1 for size in parameter.shape) >= 2
 
 
 def _rate(name: str, rates: Mapping[str, float]) -> float:

@@ -183,6 +183,7 @@ def joined(
     _meet(place, own_device, timeout)
     try:
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        assert isinstance(control, ProcessGroup)  # it would be a number in a process outside the group
         yield Processes(own_device, place.rank, place.count, _count_machines(place, control), control)
     except (dist.DistError, RuntimeError) as error:
         if _is_lost_contact(error):

@@ -1,0 +1,145 @@
+"""A model shared by the processes that train it, from outside: PyTorch's FSDP2, one group of weights per block.
+
+Each block's weights are gathered before it runs and let go behind it; what is left (embeddings, projections, norms)
+forms one more group, which stays gathered from a step's first use to the end of its backward pass, so that
+`decoder.logits` or `visual.forward_features` may be called between. Gradients arrive as means over all processes.
+
+`shard: none` is the same machinery with groups of one: whole weights everywhere, gradients averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from perceptic.errors import ConfigError
+from perceptic.models.decoder import DecoderBlock
+from perceptic.models.layers import Block
+from perceptic.train.parallel import Processes
+from perceptic.train.parallel_recipe import ParallelRecipe
+
+_ENTRANCES: Final = ("encode_image", "encode_text", "encode_chunks", "hidden", "hidden_packed")
+"""Methods through which objectives enter a model besides `forward`."""
+
+
+def make_mesh(recipe: ParallelRecipe, processes: Processes) -> DeviceMesh:
+    """The processes as a grid: groups that repeat the model, and the members of a group, which split it.
+
+    Rank = group * members + member, so every process has a place of its own (perception-language-model spec 9.15).
+
+    Raises:
+        ConfigError: the groups cannot be of one size.
+    """
+    groups = _num_groups(recipe, processes)
+    if processes.count % groups:
+        raise ConfigError(
+            f"parallel.replicate: {processes.count} processes cannot form {groups} groups of one size; "
+            "start as many processes on every machine, or set parallel.replicate"
+        )
+    if groups == 1:
+        return init_device_mesh(processes.device.type, (processes.count,), mesh_dim_names=("shard",))
+    shape = (groups, processes.count // groups)
+    return init_device_mesh(processes.device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+
+def _num_groups(recipe: ParallelRecipe, processes: Processes) -> int:
+    match recipe.shard:
+        case "full":
+            return 1
+        case "none":
+            return processes.count
+        case _:
+            return recipe.replicate or processes.machines
+
+
+def share_model(model: nn.Module, recipe: ParallelRecipe, processes: Processes) -> None:
+    """Prepare a model, in place, for training by several processes; on its own only checkpointing is switched on.
+
+    To be called in every process with the same weights, after parts are frozen and before an optimiser is made.
+
+    Raises:
+        ConfigError: as `make_mesh`.
+    """
+    if recipe.activation_checkpointing:
+        model.set_grad_checkpointing(True)  # type: ignore[operator]  # every model of ours has it
+    if processes.count > 1:
+        shard_model(model, make_mesh(recipe, processes), torch.bfloat16 if recipe.gather == "bf16" else None)
+
+
+def shard_model(model: nn.Module, mesh: DeviceMesh, gather: torch.dtype | None = None) -> None:
+    """Split a model's weights over a mesh, in place.
+
+    Args:
+        gather: number type that weights travel in; None: their own.
+    """
+    # Inputs stay as they are: rotary tables must keep fp32, and autocast decides about the rest.
+    policy = MixedPrecisionPolicy(
+        param_dtype=gather, reduce_dtype=torch.float32 if gather else None, cast_forward_inputs=False
+    )
+    # FSDP2 takes no scalars; they are whole everywhere.
+    scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}
+    for scalar in scalars:
+        scalar.data = scalar.data.to(mesh.device_type)
+        if scalar.requires_grad:
+            scalar.register_post_accumulate_grad_hook(_average_gradient)
+    for block in blocks_of(model):
+        fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
+    fully_shard(model, mesh=mesh, mp_policy=policy, ignored_params=scalars)
+    for name in _ENTRANCES:
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The transformer blocks of all towers."""
+    return [module for module in model.modules() if isinstance(module, Block | DecoderBlock)]
+
+
+def is_shared(model: nn.Module) -> bool:
+    """Whether this process has but a part of the model."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def clip_shared_gradients(parameters: Iterable[nn.Parameter], largest: float | None) -> float:
+    """Scale gradients to a norm of at most `largest` (None: leave them) over the whole model; returns it before.
+
+    The result of a model on one process is that of `nn.utils.clip_grad_norm_`.
+    """
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    split = [parameter for parameter in trained if isinstance(parameter, DTensor)]
+    whole = [parameter for parameter in trained if not isinstance(parameter, DTensor)]
+    norms = [_norm(group) for group in (split, whole) if group]
+    norm = torch.stack(norms).norm() if norms else torch.zeros(())
+    if largest is not None:
+        for group in (split, whole):
+            nn.utils.clip_grads_with_norm_(group, largest, norm)
+    return float(norm)
+
+
+def whole_weights(model: nn.Module) -> Mapping[str, Tensor]:
+    """A shared model's weights on the CPU of the first process; the others, which must ask too, get none.
+
+    Of a model that is not shared, its state as it is.
+    """
+    if not is_shared(model):
+        return model.state_dict()
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def _norm(parameters: list[nn.Parameter]) -> Tensor:
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def _average_gradient(parameter: Tensor) -> None:
+    assert parameter.grad is not None
+    dist.all_reduce(parameter.grad)
+    parameter.grad /= dist.get_world_size()
