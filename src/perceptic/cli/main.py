@@ -32,7 +32,11 @@ COMMANDS: dict[str, str] = {
     "init": "Write a model folder with random weights.",
     "convert": "Convert a checkpoint between formats.",
     "world": "Write images and videos of the synthetic world with exact captions.",
+    "data": "Check training data, show what a model is fed, convert published sets.",
     "train": "Train a model from a recipe.",
+    "eval": "Measure models on benchmarks: ours beside the papers' numbers.",
+    "layers": "Probe every layer of an encoder and draw score over depth per task.",
+    "claims": "Try the papers' claims in miniature: effect, interval, verdict.",
     "report": "Measure models on held-out scenes of the synthetic world.",
     "doctor": "Check this installation and say what is missing.",
 }

@@ -75,9 +75,9 @@ class Benchmark:
         return self.metrics[0]
 
     def published_for(self, model: str) -> Mapping[str, float]:
-        """Metric -> value of a model by its name; empty where nothing was published."""
+        """Metric -> value of a model by its name, repository or folder; empty where nothing was published."""
         by_name = {name.lower(): values for name, values in self.published.items()}
-        return by_name.get(model.lower(), {})
+        return by_name.get(model.lower()) or by_name.get(model.rpartition("/")[2].lower(), {})
 
 
 @functools.cache

@@ -8,12 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from perceptic.errors import ConfigError
+from perceptic.errors import ConfigError, WeightsError
 from perceptic.evaluate.benchmark import Benchmark
 from perceptic.inference.encode import DTypeName, Encoder, load_encoder
 from perceptic.tasks.assistant import Assistant
+from perceptic.weights.plm_card import find_plm_card
+from perceptic.weights.plm_folder import read_plm_folder
+from perceptic.weights.plm_sources import is_nano
 
 OptionsT = TypeVar("OptionsT")
+OtherT = TypeVar("OtherT")
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, of how many."""
 
@@ -26,12 +30,13 @@ class ModelUnderTest:
     """A model by name that loads when first used: once for all benchmarks, and as what they need.
 
     Attributes:
-        source: a zoo name, hub repository, folder or file. name: for people and for the published tables.
+        source: a zoo name, hub repository, folder or file. name: how results call it.
     """
 
     def __init__(self, source: str, *, device: str = "auto", dtype: DTypeName = "auto") -> None:
         self.source = source
-        self.name = Path(source).name or source
+        # A run's folder is often called "model": its whole path tells it from others.
+        self.name = str(source)
         self.device = device
         self.dtype: DTypeName = dtype
 
@@ -42,6 +47,19 @@ class ModelUnderTest:
             return load_encoder(self.source, needs_text=True, device=self.device, dtype=self.dtype)
         except ConfigError:
             return load_encoder(self.source, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def is_language_model(self) -> bool:
+        """Whether it answers questions (a PerceptionLM), rather than gives embeddings."""
+        if is_nano(self.source) or find_plm_card(self.source) is not None:
+            return True
+        folder = Path(self.source)
+        return folder.is_dir() and _is_plm_folder(folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells two sets of weights apart."""
+        return self.assistant.fingerprint if self.is_language_model else self.encoder.fingerprint
 
     @cached_property
     def assistant(self) -> Assistant:
@@ -82,6 +100,10 @@ class Request(Generic[OptionsT]):
     common: Common = field(default_factory=Common)
     on_progress: OnProgress = ignore_progress
 
+    def with_options(self, options: OtherT) -> Request[OtherT]:
+        """The same request of another runner."""
+        return Request(self.benchmark, self.model, options, self.data, self.common, self.on_progress)
+
     def require_data(self) -> Path:
         """The data folder or file. Raises ConfigError that says what to fetch and how it must lie."""
         if self.data is None:
@@ -92,3 +114,11 @@ class Request(Generic[OptionsT]):
                 + (f". Layout: {note.layout}" if note.layout else "")
             )
         return self.data
+
+
+def _is_plm_folder(folder: Path) -> bool:
+    try:
+        read_plm_folder(folder)
+    except WeightsError:
+        return False
+    return True

@@ -35,6 +35,8 @@ RUNNERS = {
     "tracking": "perceptic.evaluate.tracking",
 }
 """Task -> module. A task of a benchmark without a module here is described and cannot be run."""
+PLM_TASKS = frozenset({"plm_videobench", "qa", "world_plm"})
+"""Tasks that a language model answers; all others measure an encoder."""
 
 
 class RunFunction(Protocol):
@@ -50,15 +52,20 @@ class Runner:
     run: RunFunction
 
 
+def is_runnable(benchmark: Benchmark) -> bool:
+    """Whether this version measures the benchmark's task, rather than only describing it."""
+    home = RUNNERS.get(benchmark.task)
+    return home is not None and importlib.util.find_spec(home) is not None
+
+
 def runner_for(benchmark: Benchmark) -> Runner:
     """The runner of a benchmark's task. Raises ConfigError if this version has none."""
-    home = RUNNERS.get(benchmark.task)
-    if home is None or importlib.util.find_spec(home) is None:
+    if not is_runnable(benchmark):
         raise ConfigError(
             f"{benchmark.name}: this version describes {benchmark.task.replace('_', ' ')} and does not run it; "
             f"its published numbers are in `perceptic eval --list --json`"
         )
-    module = importlib.import_module(home)
+    module = importlib.import_module(RUNNERS[benchmark.task])
     return Runner(benchmark.task, module.Options, module.run)
 
 

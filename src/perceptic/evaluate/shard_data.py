@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from perceptic.data.shards import IMAGE_EXTENSIONS, ShardEntry, index_shard
+from perceptic.data.shards import ShardEntry, index_shard
+from perceptic.data.units import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from perceptic.errors import DataError
 from perceptic.evaluate.data_types import CAPTION_FIELDS, LABEL_FIELDS, EvalData, EvalItem, as_captions, named_labels
 from perceptic.evaluate.features import Medium
 from perceptic.media.collection import MediaKind
-
-_VIDEO_EXTENSIONS = ("mp4", "avi", "webm", "mkv", "mov")
 
 
 def read_shards(folder: Path, shards: list[Path]) -> EvalData:
@@ -62,7 +61,7 @@ def _medium(entry: ShardEntry) -> tuple[str, MediaKind]:
     for extension in IMAGE_EXTENSIONS:
         if extension in entry.members:
             return extension, "image"
-    for extension in _VIDEO_EXTENSIONS:
+    for extension in VIDEO_EXTENSIONS:
         if extension in entry.members:
             return extension, "video"
     raise entry.fail(f"has no picture or video, only {', '.join(entry.members)}")

@@ -57,8 +57,9 @@ def captioned_clips(split: str, count: int, seed: int, length: CaptionLength) ->
 
 def labelled_clips(label: Literal["event", "shape"], split: str, count: int, seed: int) -> EvalData:
     """One object that does one thing; the label is what it does, or its shape."""
+    prompts: dict[str, tuple[str, ...]]
     if label == "event":
-        prompts = {kind: tuple(action_prompts(kind)) for kind in world.EVENT_KINDS}
+        prompts = {str(kind): tuple(action_prompts(kind)) for kind in world.EVENT_KINDS}
     else:
         prompts = dict(zip(world.CLASS_NAMES["shape"], map(tuple, world.prompts("shape")), strict=True))
     names = list(prompts)

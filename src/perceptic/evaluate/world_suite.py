@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from perceptic.evaluate import attention_probe, knn, linear_probe, retrieval, zero_shot
@@ -56,17 +56,17 @@ def run(request: Request[Options]) -> Measured:
     match options.protocol:
         case "labels":
             data = labelled_scenes(options.attribute, options.split, options.count, seed)
-            return zero_shot.measure(replace(request, options=zero_shot.Options()), data)
+            return zero_shot.measure(request.with_options(zero_shot.Options()), data)
         case "events" | "clip_labels":
             label: Literal["event", "shape"] = "event" if options.protocol == "events" else "shape"
             data = labelled_clips(label, options.split, options.count, seed)
-            return zero_shot.measure(replace(request, options=zero_shot.Options()), data)
+            return zero_shot.measure(request.with_options(zero_shot.Options()), data)
         case "pictures":
             data = captioned_scenes(options.split, options.count, seed, options.length)
-            return retrieval.measure(replace(request, options=retrieval.Options(reweight=options.reweight)), data)
+            return retrieval.measure(request.with_options(retrieval.Options(reweight=options.reweight)), data)
         case "clips":
             data = captioned_clips(options.split, options.count, seed, options.length)
-            return retrieval.measure(replace(request, options=retrieval.Options(reweight=options.reweight)), data)
+            return retrieval.measure(request.with_options(retrieval.Options(reweight=options.reweight)), data)
         case _:
             return _probe(request, seed)
 
@@ -77,9 +77,9 @@ def _probe(request: Request[Options], seed: int) -> Measured:
     splits = Splits(train, labelled_scenes(options.attribute, options.split, options.count, seed))
     match options.protocol:
         case "knn":
-            return knn.measure(replace(request, options=knn.Options(layer=options.layer)), splits)
+            return knn.measure(request.with_options(knn.Options(layer=options.layer)), splits)
         case "linear_probe":
-            return linear_probe.measure(replace(request, options=linear_probe.Options(layer=options.layer)), splits)
+            return linear_probe.measure(request.with_options(linear_probe.Options(layer=options.layer)), splits)
         case _:
             head = attention_probe.Options(layer=options.layer, steps=options.steps)
-            return attention_probe.measure(replace(request, options=head), splits)
+            return attention_probe.measure(request.with_options(head), splits)
