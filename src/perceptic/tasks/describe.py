@@ -22,11 +22,11 @@ IMAGE_PROMPT = "Describe the image in details."
 VIDEO_PROMPT = "What is happening in the video?"
 _REGION = "Please describe the region (<|bbox0|>) in details.\nThe region is in the format of [x1, y1, x2, y2]."
 _DRAWN_REGION = "Please describe the region inside the rec rectangle."
-_RCAP = (
+RCAP_PROMPT = (
     "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
     "[{start}, {end}] in this {total} frame video."
 )
-_RDCAP = (
+RDCAP_PROMPT = (
     "Create a dense caption of the subject's actions {where}, including action frames ids and brief descriptions. For "
     "each item use the format [start, end]: [description] separated by a newline, where start and end are frame "
     "numbers between 0 and {last} in this {total} frame video."
@@ -130,7 +130,7 @@ def dense_describe(
     assistant = load_assistant(model, **loading)
     asked = ask_about_frames(assistant, video, boxes, seeing)
     where = "in the video" if boxes is None else "within the red rectangles"
-    prompt = _RDCAP.format(where=where, last=asked.num_frames - 1, total=asked.num_frames)
+    prompt = RDCAP_PROMPT.format(where=where, last=asked.num_frames - 1, total=asked.num_frames)
     return read_events(assistant.generate(asked.messages(prompt), seeing=seeing, options=options))
 
 
@@ -162,5 +162,5 @@ def _describe_tube(
 ) -> Answer:
     """What happens within boxes of a video. The benchmark counts the frames of the whole clip, not those seen."""
     asked = ask_about_frames(assistant, part, boxes, seeing)
-    prompt = _RCAP.format(start=0, end=asked.num_frames - 1, total=asked.seen.total_frames)
+    prompt = RCAP_PROMPT.format(start=0, end=asked.num_frames - 1, total=asked.seen.total_frames)
     return assistant.generate(asked.messages(prompt), seeing=seeing, options=options)

@@ -21,8 +21,8 @@ EVENLY = Seeing(sampling="uniform")
 # Two numbers in brackets. The benchmark stops after 16 tokens; a small vocabulary may need more.
 _LOCATE_OPTIONS = GenerationOptions(max_new_tokens=32)
 
-_WHERE = "Given the region marked by the red rectangle in the video, please"
-_RTLOC = (
+RTLOC_OPENING = "Given the region marked by the red rectangle in the video, please"
+RTLOC_PROMPT = (
     "{opening} provide the start and end frame of when '{caption}' happens. Use the format [start, end] where start "
     "and end are frame numbers between 0 and {last} in this {total} frame video."
 )
@@ -92,8 +92,8 @@ def locate(
     """
     assistant = load_assistant(model, **loading)
     asked = ask_about_frames(assistant, video, boxes, seeing)
-    opening = "Please" if boxes is None else _WHERE
-    prompt = _RTLOC.format(opening=opening, caption=text, last=asked.num_frames - 1, total=asked.num_frames)
+    opening = "Please" if boxes is None else RTLOC_OPENING
+    prompt = RTLOC_PROMPT.format(opening=opening, caption=text, last=asked.num_frames - 1, total=asked.num_frames)
     answer = assistant.generate(asked.messages(prompt), seeing=seeing, options=options)
     return _located(answer.text, answer.media[0].frame_seconds, answer.notes)
 

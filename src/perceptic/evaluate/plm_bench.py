@@ -1,0 +1,280 @@
+"""PLM-VideoBench: five tasks of fine-grained video understanding, and their average (datasets-and-benchmarks 1.5, 2).
+
+`Options.section` names the task; `all` takes the five and their average, in which the three region tasks count as one.
+Answers and the judge's replies are kept in the cache as they come: a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from perceptic.errors import DataError
+from perceptic.evaluate.answering import Answered, Question, answer_all, answers_path
+from perceptic.evaluate.judge import Judge, JudgePrompt, ask_judge, judge_store_path, open_judge
+from perceptic.evaluate.judge_prompts import WORDING
+from perceptic.evaluate.plm_bench_page import class_bars, nearest_mistakes
+from perceptic.evaluate.plm_bench_prompts import Asking, check_frames
+from perceptic.evaluate.plm_bench_rows import (
+    REGION_SECTIONS,
+    SECTIONS,
+    BenchRow,
+    BenchSection,
+    BoxTrack,
+    FgqaRow,
+    RegionRow,
+    VideoFolders,
+    find_rows,
+    read_boxes,
+    read_rows,
+    subjects,
+)
+from perceptic.evaluate.plm_bench_scores import HEADLINES, JUDGED, Graded, exchanged, figures, grade, has_length
+from perceptic.evaluate.plm_bench_scores import unit_scores as unit_scores_of
+from perceptic.evaluate.reply_store import open_replies
+from perceptic.evaluate.request import ModelUnderTest, Request
+from perceptic.evaluate.result import Details, Measured, Score
+from perceptic.metrics import VIDEO_BENCH_WEIGHTS, Mode, Resampling, bootstrap_average
+from perceptic.tasks.answers import PreparedPrompt
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """How PLM-VideoBench is run.
+
+    Attributes:
+        section: `fgqa`, `sgqa`, `rcap`, `rdcap`, `rtloc`, or `all` for the five and their average.
+        mode: `compatible` has the public harness's oddities, `clean` mends them.
+        judge: `lexical`, `local:MODEL`, the address of an OpenAI-compatible endpoint; "" takes PERCEPTIC_JUDGE_URL.
+        judge_model: of an endpoint; "" takes PERCEPTIC_JUDGE_MODEL. judge_concurrency: requests at once.
+        split: `test`, or `val` where the release has one (without boxes).
+        videos: their folder, if it is none of those below `--data`.
+        allow_missing: leave rows without a readable video out, and say so, instead of refusing to run.
+        max_new_tokens: None takes the mode's own.
+    """
+
+    section: Literal["fgqa", "sgqa", "rcap", "rdcap", "rtloc", "all"] = "all"
+    mode: Mode = "compatible"
+    judge: str = ""
+    judge_model: str = ""
+    judge_concurrency: int = 8
+    split: str = "test"
+    videos: str = ""
+    allow_missing: bool = False
+    batch_size: int = 8
+    max_new_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class SectionRun:
+    """One task, asked and scored."""
+
+    section: BenchSection
+    graded: list[Graded]
+    figures: dict[str, Score]
+    facts: dict[str, Any]
+    notes: tuple[str, ...]
+    num_failed: int
+
+    @property
+    def headline(self) -> Score:
+        return self.figures[HEADLINES[self.section]]
+
+
+# Sections measured already, so that the average costs nothing after them.
+_RUNS: weakref.WeakKeyDictionary[ModelUnderTest, dict[Any, SectionRun]] = weakref.WeakKeyDictionary()
+
+
+def run(request: Request[Options]) -> Measured:
+    """Measure one task, or all of them.
+
+    Raises:
+        ConfigError: no data, no judge, or one that refuses.
+        DataError: rows that cannot be read; videos that are missing, unless that is allowed.
+        NetworkError: the judge cannot be reached; what it said so far is kept.
+    """
+    if request.options.section == "all":
+        return _average(request)
+    return _measured(run_section(request, request.options.section), request)
+
+
+def run_section(request: Request[Options], section: BenchSection) -> SectionRun:
+    """One task; the same request again gives what is known. Raises as `run`."""
+    known = _RUNS.setdefault(request.model, {})
+    options = request.options
+    # Not the section: an entry of one task and the average share it.
+    key = (
+        section,
+        request.data,
+        request.common,
+        tuple(value for name, value in vars(options).items() if name != "section"),
+    )
+    if key not in known:
+        known[key] = _run_section(request, section)
+    return known[key]
+
+
+def _run_section(request: Request[Options], section: BenchSection) -> SectionRun:
+    options, common, data = request.options, request.common, request.require_data()
+    asking = Asking(section, options.mode, options.max_new_tokens)
+    judge = _judge(options) if section in JUDGED else None  # before the model works for hours
+    rows = drawn(read_rows(data, section, options.split), common.limit, common.seed)
+    usable = [row for row in rows if options.mode == "compatible" or has_length(asking, row)]
+    asked = _ask(request, asking, usable)
+    if asked.failures and not options.allow_missing:
+        raise DataError(_missing_text(section, asked.failures, len(usable)))
+    answered = [row for row in usable if row.uid in asked.texts]
+    truths = exchanged(answered, common.seed) if common.shuffle_labels else answered
+    texts = [asking.answer(asked.texts[row.uid]) for row in answered]
+    graded = grade(asking, truths, texts, _asker(judge, common.cache, request, section))
+    notes = [_missing_text(section, asked.failures, len(usable))] if asked.failures else []
+    if len(usable) < len(rows):
+        left_out = len(rows) - len(usable)
+        notes.append(f"{left_out} rows whose true stretch falls on one frame are left out (clean mode).")
+    if judge is not None and not judge.facts.is_comparable:
+        notes.append(f"Judge: {judge.facts.name} ({judge.facts.kind}). These figures compare with no published ones.")
+    return SectionRun(
+        section=section,
+        graded=graded,
+        figures=figures(section, graded, common.seed),
+        facts=_facts(request, asking, judge, len(rows), find_rows(data, section, options.split)),
+        notes=tuple(notes),
+        num_failed=len(asked.failures),
+    )
+
+
+def drawn(rows: Sequence[BenchRow], limit: int | None, seed: int) -> list[BenchRow]:
+    """At most `limit` rows, in their order; the variants of an FGQA question stay together, so there may be fewer."""
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    groups: dict[str, list[BenchRow]] = {}
+    for row in rows:
+        groups.setdefault(row.group if isinstance(row, FgqaRow) else row.uid, []).append(row)
+    chosen: set[str] = set()
+    names, count = list(groups), 0
+    for place in np.random.default_rng(seed).permutation(len(names)).tolist():
+        if count and count + len(groups[names[place]]) > limit:
+            break
+        chosen.add(names[place])
+        count += len(groups[names[place]])
+    return [row for row in rows if (row.group if isinstance(row, FgqaRow) else row.uid) in chosen]
+
+
+def _ask(request: Request[Options], asking: Asking, rows: Sequence[BenchRow]) -> Answered:
+    options, data, section = request.options, request.require_data(), asking.section
+    folders = VideoFolders.of(data, section, options.videos)
+    files = {row.uid: folders.find(row.video) for row in rows}
+    missing = {row.uid: f"{row.video} is not there" for row in rows if files[row.uid] is None}
+    if missing and not options.allow_missing:
+        searched = ", ".join(map(str, folders.folders))
+        raise DataError(f"{_missing_text(section, missing, len(rows))} Searched: {searched}")
+    boxes: Mapping[tuple[str, int], BoxTrack] = {}
+    if section in REGION_SECTIONS:
+        boxes = read_boxes(data, set(subjects(rows)), options.split)
+    questions, by_id = [], {row.uid: row for row in rows}
+    for row in rows:
+        file = files[row.uid]
+        if file is not None:
+            track = boxes.get((row.video, row.masklet_id)) if isinstance(row, RegionRow) else None
+            questions.append(Question(row.uid, (asking.message(row, file, track),)))
+
+    def check(question: Question, prompt: PreparedPrompt) -> None:
+        row = by_id[question.id]
+        if isinstance(row, RegionRow):
+            check_frames(row, prompt.media[0].total_frames)
+
+    with open_replies(answers_path(request.common.cache, request.model.assistant)) as store:
+        answered = answer_all(
+            request.model.assistant,
+            questions,
+            seeing=asking.seeing,
+            options=asking.options,
+            store=store,
+            batch_size=options.batch_size,
+            check=check,
+            on_progress=lambda done, total: request.on_progress(section, done, total),
+        )
+    return Answered(answered.texts, {**missing, **answered.failures})
+
+
+def _judge(options: Options) -> Judge:
+    return open_judge(options.judge, model=options.judge_model, concurrency=options.judge_concurrency)
+
+
+def _asker(
+    judge: Judge | None, cache: Path | None, request: Request[Options], section: str
+) -> Callable[[Sequence[JudgePrompt]], list[str]]:
+    def ask(prompts: Sequence[JudgePrompt]) -> list[str]:
+        assert judge is not None, "only judged tasks ask"
+        with open_replies(judge_store_path(cache)) as store:
+            label = f"{section}: judge"
+            return ask_judge(judge, prompts, store, lambda done, total: request.on_progress(label, done, total))
+
+    return ask
+
+
+def _missing_text(section: str, failures: Mapping[str, str], total: int) -> str:
+    named = "; ".join(list(dict.fromkeys(failures.values()))[:_NAMED])
+    return (
+        f"{section}: {len(failures)} of {total} rows have no usable video ({named}). "
+        "allow_missing=true (--set allow_missing=true) leaves them out."
+    )
+
+
+def _facts(request: Request[Options], asking: Asking, judge: Judge | None, num_rows: int, file: Path) -> dict[str, Any]:
+    assistant = request.model.assistant
+    found: dict[str, Any] = {
+        "mode": asking.mode,
+        "rows_file": str(file),
+        "rows": num_rows,
+        "weights": assistant.fingerprint,
+        "dtype": str(assistant.dtype).removeprefix("torch."),
+        "seeing": asking.seeing.to_dict(),
+        "generation": asking.options.to_dict(),
+    }
+    if judge is not None:
+        facts = judge.facts
+        settings = {**facts.settings, "wording": WORDING}
+        found["judge"] = {"kind": facts.kind, "name": facts.name, "is_comparable": facts.is_comparable, **settings}
+    return found
+
+
+def _measured(done: SectionRun, request: Request[Options]) -> Measured:
+    folders = VideoFolders.of(request.require_data(), done.section, request.options.videos)
+    details = Details(
+        classes=class_bars(done.graded), mistakes=nearest_mistakes(done.graded, folders), notes=done.notes
+    )
+    return Measured(done.figures, [_item(one) for one in done.graded], done.facts, details, done.num_failed)
+
+
+def _item(one: Graded) -> dict[str, Any]:
+    return {
+        "id": one.row.uid,
+        "video": one.row.video,
+        "answer": one.answer,
+        "truth": one.truth,
+        "score": one.score,
+        "group": one.group,
+        "failure": one.failure,
+        **dict(one.facts),
+    }
+
+
+def _average(request: Request[Options]) -> Measured:
+    """The five figures and their average: FGQA, SGQA and the mean of the region tasks count a third each."""
+    runs = {section: run_section(request, section) for section in SECTIONS}
+    order = [runs[section] for section in HEADLINES]
+    sets = [unit_scores_of(one.section, one.graded) for one in order]
+    interval = bootstrap_average(sets, weights=VIDEO_BENCH_WEIGHTS, resampling=Resampling(seed=request.common.seed))
+    scores = {"average": Score.of(interval)} | {one.section: one.headline for one in order}
+    notes = tuple(note for one in order for note in one.notes)
+    items = [{**_item(one), "id": f"{part.section}/{one.row.uid}"} for part in order for one in part.graded]
+    facts = {one.section: one.facts for one in order} | {"mode": request.options.mode}
+    return Measured(scores, items, facts, Details(notes=notes), sum(one.num_failed for one in order))
