@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from perceptic.cli._shared import json_option, print_json
+from perceptic.cli._train_progress import TrainProgress
 
 if TYPE_CHECKING:
     from perceptic.train.estimate import Estimate
-    from perceptic.train.metrics import StepMetrics
     from perceptic.train.plm_estimate import PlmEstimate
     from perceptic.train.recipe import AnyRecipe
 
@@ -76,7 +76,7 @@ def _dry_run(recipe: AnyRecipe, as_json: bool) -> int:
 def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int, as_json: bool) -> int:
     from perceptic.train.runs import train
 
-    with _Progress(recipe) as progress:
+    with TrainProgress(recipe) as progress:
         result = train(recipe, out, cache, fresh=fresh, workers=workers, callbacks=progress.callbacks())
     for warning in result.warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -88,72 +88,6 @@ def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int,
         click.echo(f"Stopped at step {result.next_step}, saved. The same command goes on from there.", err=True)
         return _EXIT_INTERRUPTED
     return 0
-
-
-class _Progress:
-    """A progress bar for the data and one for the steps, with loss, rate and time left."""
-
-    def __init__(self, recipe: AnyRecipe) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.recipe = recipe
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
-        )
-        self.tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Progress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def callbacks(self) -> Any:
-        from perceptic.train.runs import RunCallbacks
-
-        return RunCallbacks(self._on_data, self._on_start, self._on_step)
-
-    def _on_data(self, name: str, done: int, total: int) -> None:
-        self._update(f"data: {name}", done, total, "")
-
-    def _on_start(self, step: int) -> None:
-        self._update("training", step, self.recipe.num_steps, "")
-
-    def _on_step(self, metrics: StepMetrics) -> None:
-        self._update("training", metrics.step + 1, self.recipe.num_steps, _note(metrics))
-
-    def _update(self, key: str, done: int, total: int, note: str) -> None:
-        if key not in self.tasks:
-            self.tasks[key] = self.bar.add_task(key, total=total, completed=done, note=note)
-        self.bar.update(self.tasks[key], completed=done, note=note)
-
-
-def _note(metrics: StepMetrics) -> str:
-    parts = [f"loss {metrics.loss:.3f}"]
-    extra = metrics.extra
-    if "accuracy" in extra:
-        parts.append(f"accuracy {extra['accuracy']:.2f}")
-    parts.append(f"{1 / metrics.seconds:.2f} steps/s")
-    if "tokens" in extra:
-        parts.append(f"{extra['tokens'] / metrics.seconds:,.0f} tokens/s")
-    parts.append(f"data {100 * metrics.data_seconds / metrics.seconds:.0f} %")
-    parts.append(metrics.phase + (f" {extra['image_size']:.0f} px" if "image_size" in extra else ""))
-    return "  ".join(parts)
 
 
 def _print_plm_estimate(recipe: AnyRecipe, figures: PlmEstimate) -> None:
