@@ -157,8 +157,8 @@ def track(features: Tensor, clip: VideoMasks, settings: Propagation, seed: int) 
     flat = features.flatten(1, 2)
     shuffled = flat.gather(1, places[..., None].expand_as(flat)).unflatten(1, (rows, columns))
     found = [propagate(frames, clip.masks[0], settings) for frames in (features, shuffled)]
-    scores = [video_object_scores(masks, clip.masks) for masks in (*found, coarse_masks(clip.masks, (rows, columns)))]
-    return TrackedClip(*scores)
+    coarse = coarse_masks(clip.masks, (rows, columns))
+    return TrackedClip(*(video_object_scores(masks, clip.masks) for masks in (*found, coarse)))
 
 
 def j_and_f(objects: Sequence[ObjectScore], seed: int) -> Score:

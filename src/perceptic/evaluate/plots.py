@@ -1,4 +1,4 @@
-"""Small drawings as SVG text: curves over an axis, and effects with their intervals. Nothing but strings.
+"""Small drawings as SVG text (curves over an axis, effects with their intervals) and the page they stand on.
 
 Colours are CSS variables of the page (`PLOT_STYLE`), so a drawing follows light and dark; each series also has its own
 dash and marker, so that it can be read without colour.
@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+
+from perceptic.__about__ import __version__
 
 PLOT_STYLE = """
 :root {
@@ -23,6 +26,7 @@ PLOT_STYLE = """
   }
 }
 svg text { font: 12px system-ui, "Segoe UI", Roboto, sans-serif; fill: var(--ink, #1d1f23); }
+svg .title { font-weight: 650; }
 svg .soft { fill: var(--soft, #5b606b); }
 svg .axis, svg .grid { stroke: var(--line, #dedbd3); stroke-width: 1; }
 svg .zero { stroke: var(--soft, #5b606b); stroke-width: 1; stroke-dasharray: 4 3; }
@@ -68,7 +72,7 @@ def line_chart(
     ys = [y for line in lines for y in (*line.y, *line.low, *line.high) if math.isfinite(y)]
     across = _Scale.over(xs, _LEFT, width - _RIGHT, padded=False)
     up = _Scale.over(ys, height - _BOTTOM, _TOP + 16, padded=True)
-    parts = [_text(_LEFT, 14, title, weight=600), *_legend([(line.name, line.series) for line in lines], width)]
+    parts = [_text(_LEFT, 14, title, kind="title"), *_legend([(line.name, line.series) for line in lines], width)]
     parts += _vertical_axis(up, width, y_label)
     parts += [_text(across.at(x), height - _BOTTOM + 16, f"{x:g}", anchor="middle", soft=True) for x in _few(xs)]
     parts.append(_text((_LEFT + width - _RIGHT) / 2, height - 6, x_label, anchor="middle", soft=True))
@@ -84,7 +88,7 @@ def interval_chart(title: str, rows: Sequence[Effect], *, x_label: str, width: i
     values = [0.0, *(v for row in rows for v in (row.low, row.high, row.value, *row.points) if math.isfinite(v))]
     across = _Scale.over(values, left, width - 24, padded=True)
     bottom = 40 + row_height * len(rows)
-    parts = [_text(8, 16, title, weight=600)]
+    parts = [_text(8, 16, title, kind="title")]
     for tick in across.ticks():
         kind = "zero" if tick == 0 else "grid"
         parts.append(
@@ -205,13 +209,40 @@ def _few(values: Sequence[float]) -> list[float]:
     return distinct[::step] if (len(distinct) - 1) % step == 0 else [*distinct[::step], distinct[-1]]
 
 
-def _text(x: float, y: float, words: str, *, anchor: str = "start", weight: int = 400, soft: bool = False) -> str:
-    kind = ' class="soft"' if soft else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}"{kind}>{escape(words)}</text>'
+def _text(x: float, y: float, words: str, *, anchor: str = "start", kind: str = "", soft: bool = False) -> str:
+    name = "soft" if soft else kind
+    style = f' class="{name}"' if name else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{style}>{escape(words)}</text>'
 
 
 def _svg(parts: Sequence[str], width: int, height: int, title: str) -> str:
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(title, quote=True)}" style="max-width: 100%; height: auto">{"".join(parts)}</svg>'
+    )
+
+
+def page(title: str, introduction: str, body: str) -> str:
+    """One HTML file that needs nothing else. `introduction` and `body` are HTML; the look is that of all reports."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8") + PLOT_STYLE
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>'
+        f"<header><h1>{escape(title)}</h1>{introduction}</header><main>{body}</main>"
+        f"<footer>perceptic {escape(__version__)}</footer></body></html>\n"
+    )
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, num_words: int = 1) -> str:
+    """A table of texts; all columns but the first `num_words` hold numbers."""
+
+    def cells(texts: Sequence[str], tag: str) -> str:
+        kinds = ["" if place < num_words else ' class="number"' for place in range(len(texts))]
+        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
+
+    lines = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table class="results"><thead><tr>{cells(headings, "th")}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
     )
