@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image
 
@@ -38,20 +39,19 @@ def nearest_mistakes(graded: Sequence[Graded], folders: VideoFolders) -> tuple[M
             one.truth,
             one.answer,
             f"{_asked(one)} score {one.score:.2f}" + (f"; {one.failure}" if one.failure else ""),
-            film_strip(folders, one.row.video),
+            film_strip(folders.find(one.row.video)),
         )
         for one in wrong[:_MISTAKES]
     )
 
 
-def film_strip(folders: VideoFolders, video: str) -> bytes | None:
+def film_strip(video: Path | bytes | None) -> bytes | None:
     """First, middle and last frame side by side as PNG; None if they cannot be read any more."""
-    file = folders.find(video)
-    try:
-        frames = None if file is None else read_video(file, num_frames=_FRAMES).pixels
-    except MediaError:
+    if video is None:
         return None
-    if frames is None:
+    try:
+        frames = read_video(video, num_frames=_FRAMES).pixels
+    except MediaError:
         return None
     pictures = [Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()) for frame in frames]
     for picture in pictures:

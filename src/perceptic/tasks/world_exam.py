@@ -81,6 +81,7 @@ def take_world_exam(
     shuffled: bool = True,
     batch_size: int = 16,
     size: int = 64,
+    source: ExamWorld | None = None,
     on_section: Callable[[ExamScore], None] = lambda score: None,
 ) -> list[ExamScore]:
     """Ask a model everything that the world can ask.
@@ -93,6 +94,7 @@ def take_world_exam(
         shuffled: ask each question about another item's picture as well.
         batch_size: questions answered together.
         size: of pictures and frames in pixels.
+        source: what is already drawn, in place of `split` and `size`; another call may use it again.
         on_section: called with each section as it is done.
 
     Raises:
@@ -103,7 +105,7 @@ def take_world_exam(
         raise ConfigError(f"section '{unknown[0]}' does not exist; choose among {', '.join(SECTIONS)}")
     if num_items < 2:
         raise ConfigError(f"num_items must be at least 2, not {num_items}: a picture is exchanged for another's")
-    source = ExamWorld(split, size)
+    source = source or ExamWorld(split, size)
     results: list[ExamScore] = []
     for name in sections or tuple(SECTIONS):
         section = SECTIONS[name]
