@@ -47,26 +47,35 @@ def _legend(results: Sequence[EvalResult]) -> str:
 
 
 def _table(results: Sequence[EvalResult]) -> str:
-    columns = ("benchmark", "model", "metric", "ours", "95 % interval", "", "paper", "guessing", "items", "settings")
+    has_paper = any(result.published for result in results)
+    columns = ("benchmark", "model", "metric", "ours", "95 % interval", "", *_published(has_paper), "guessing", "items")
     head = "".join(f'<th class="{"number" if name in _NUMBER_COLUMNS else ""}">{name}</th>' for name in columns)
     lines = []
     for number, result in enumerate(results):
         metrics = shown_metrics(result, all_benchmarks().get(result.benchmark))
         for place, (row, metric) in enumerate(zip(table_rows([result]), metrics, strict=True)):
-            lines.append(_line(row, number, place, result.metrics[metric], result.published.get(metric)))
+            published = result.published.get(metric)
+            lines.append(_line(row, number, place, _range(result.metrics[metric], published), has_paper))
     return (
         f'<div class="card scroll"><table class="results"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def _line(row: Row, number: int, place: int, score: Score, published: float | None) -> str:
+def _published(has_paper: bool) -> tuple[str, ...]:
+    """The column of the papers' numbers, where one of the results has any."""
+    return ("paper",) if has_paper else ()
+
+
+def _line(row: Row, number: int, place: int, drawing: str, has_paper: bool) -> str:
     name = f'<a href="#result-{number}">{escape(row.benchmark)}</a>' if place == 0 else ""
+    if row.settings and place == 0:
+        name += f'<br><span class="soft small">{escape(row.settings)}</span>'
+    paper = f'<td class="number">{row.paper}</td>' if has_paper else ""
     cells = (
         f'<td class="wrap">{name}</td><td>{escape(row.model) if place == 0 else ""}</td><td>{escape(row.metric)}</td>'
-        f'<td class="number"><b>{row.ours}</b></td><td>{row.interval}</td><td>{_range(score, published)}</td>'
-        f'<td class="number">{row.paper}</td><td class="number">{row.chance}</td><td class="number">{row.items}</td>'
-        f'<td class="wrap">{escape(row.settings)}</td>'
+        f'<td class="number"><b>{row.ours}</b></td><td>{row.interval}</td><td>{drawing}</td>'
+        f'{paper}<td class="number">{row.chance}</td><td class="number">{row.items}</td>'
     )
     return f'<tr class="{"next" if place == 0 else ""}">{cells}</tr>'
 

@@ -43,7 +43,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class RunCallbacks:
-    """What a run tells its caller: a benchmark begins, how far it is, it is done (now, or found in the folder), or not."""
+    """What a run tells its caller: a benchmark begins, how far it is, it is done (now or before), or it failed."""
 
     on_start: Callable[[Benchmark, ModelUnderTest], None] = lambda benchmark, model: None
     on_progress: OnProgress = ignore_progress

@@ -26,10 +26,9 @@ def read_shards(folder: Path, shards: list[Path]) -> EvalData:
     """
     promised = folder / "nshards.txt"
     if promised.exists():
-        shards = [folder / f"{number}.tar" for number in range(_count(promised))]
-        missing = [shard.name for shard in shards if not shard.exists()]
-        if missing:
-            raise DataError(f"{promised} promises {len(shards)} tar files; missing: {', '.join(missing[:5])}")
+        count = _count(promised)
+        if len(shards) != count:
+            raise DataError(f"{promised} promises {count} tar files, there are {len(shards)}")
     entries = [entry for shard in shards for entry in index_shard(shard)]
     rows = [_row(entry) for entry in entries]
     labels, names = named_labels([row[1] for row in rows], (), folder)

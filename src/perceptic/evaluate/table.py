@@ -90,7 +90,11 @@ def interval_text(score: Score) -> str:
 def settings_text(result: EvalResult) -> str:
     """What is not as usual: the control, a limit, a mode, options that were set."""
     settings = result.settings
-    said = ["labels shuffled"] if settings.get("shuffle_labels") else []
+    benchmark = all_benchmarks().get(result.benchmark)
+    is_own = benchmark is not None and benchmark.suite == "own"
+    said = [str(settings["data"])] if is_own and settings.get("data") else []
+    if settings.get("shuffle_labels"):
+        said.append("labels shuffled")
     if settings.get("limit") is not None:
         said.append(f"limit {settings['limit']}")
     if settings.get("seed"):
