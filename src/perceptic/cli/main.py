@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "eval": "Measure models on benchmarks: ours beside the papers' numbers.",
     "layers": "Probe every layer of an encoder and draw score over depth per task.",
     "claims": "Try the papers' claims in miniature: effect, interval, verdict.",
+    "reproduce": "Train the bundled models anew and print what they reach.",
     "report": "Measure models on held-out scenes of the synthetic world.",
     "doctor": "Check this installation and say what is missing.",
 }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from perceptic.cli._measures import measure_rows, measure_table
 from perceptic.cli._shared import json_option, print_json
 
 if TYPE_CHECKING:
@@ -30,18 +31,7 @@ def command(models: tuple[str, ...], count: int, seed: int, as_json: bool) -> No
         click.echo(f"measuring {name}", err=True)
         results.append(report(*load_clip(name), count=count, seed=seed))
     if as_json:
-        print_json({"models": list(models), "measures": [_row(row) for row in zip(*results, strict=True)]})
+        print_json({"models": list(models), "measures": measure_rows(results)})
         return
-    click.echo(f"| percent | {' | '.join(models)} | mean | guessing | aim |")
-    click.echo("| --- " * (len(models) + 4) + "|")
-    for row in zip(*results, strict=True):
-        values = [measure.value for measure in row]
-        cells = [*values, sum(values) / len(values), row[0].chance]
-        aim = "" if row[0].aim is None else f"{row[0].aim:.0f}"
-        click.echo(f"| {row[0].name} | {' | '.join(f'{value:.1f}' for value in cells)} | {aim} |")
-
-
-def _row(measures: tuple[Measure, ...]) -> dict[str, object]:
-    first = measures[0]
-    values = [measure.value for measure in measures]
-    return {"name": first.name, "values": values, "chance": first.chance, "aim": first.aim}
+    for line in measure_table(models, results):
+        click.echo(line)
