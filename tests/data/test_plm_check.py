@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from perceptic.configs_plm import PerceptionLMPreprocessing
-from perceptic.data.plm_check import check_mix
+from perceptic.data.check_table import TextTable, errors_table, rows_table
+from perceptic.data.checking import spread
+from perceptic.data.plm_check import MixReport, check_mix
+from perceptic.data.plm_rows import PlmRow
 from perceptic.data.plm_samples import SampleMaker, TrainingSample
 from perceptic.data.registry import Mix, open_mix, parse_mix, read_registry
 from perceptic.media.chunks import ChunkTransform
@@ -32,7 +36,7 @@ def mix(tmp_path: Path) -> Mix:
             {"image": "lost.png", "conversations": [ASKED, ANSWER]},
             {"image": "a.png", "conversations": [{"from": "human", "value": "why " * 90}, ANSWER]},
         ],
-        "texts": [{"text": "A cat."}],
+        "texts": [{"text": "A cat."}, {"text": " "}],
         "bad": [{"text": None}],
     }
     for name, values in rows.items():
@@ -42,18 +46,11 @@ def mix(tmp_path: Path) -> Mix:
 
 
 def test_report(mix: Mix) -> None:
-    seen: list[TrainingSample] = []
-    places, progress = [], []
-
-    def keep(where: str, sample: TrainingSample) -> None:
-        places.append(Path(where).name)
-        seen.append(sample)
-
-    report = check_mix(
-        mix, MAKE, num_tokens=400, on_row=lambda done, total: progress.append((done, total)), on_sample=keep
-    )
+    progress: list[tuple[int, int]] = []
+    checked = check_mix(mix, MAKE, num_tokens=400, show=9, on_row=lambda done, total: progress.append((done, total)))
+    report, seen = checked.report, [shown.sample for shown in checked.shown]
     pictures, texts, bad = report.row_sets
-    assert (pictures.num_rows, pictures.num_usable, pictures.num_cut) == (5, 2, 1)
+    assert (pictures.num_rows, pictures.num_read, pictures.num_usable, pictures.num_cut) == (5, 5, 2, 1)
     assert pictures.skipped == {"no such file": 2, "no room for the question": 1}
     assert len(pictures.examples["no such file"]) == 2
     assert "pictures.jsonl:3" in pictures.examples["no such file"][0]
@@ -63,9 +60,46 @@ def test_report(mix: Mix) -> None:
     assert pictures.num_tokens == sum(sample.num_inputs for sample in seen[:2])
     assert pictures.longest == max(sample.num_inputs for sample in seen[:2])
     assert pictures.num_learned == sum(len(sample.label_positions) for sample in seen[:2])
-    assert (texts.num_usable, texts.share, texts.media_types) == (1, 0.25, {"text": 1})
+    assert (texts.num_usable, texts.num_silent, texts.share, texts.media_types) == (2, 1, 0.25, {"text": 2})
     assert (bad.num_usable, bad.skipped, bad.longest) == (0, {"no conversation": 1}, 0)
     assert report.num_skipped == 4
-    assert report.packed_share == sum(sample.num_inputs for sample in seen) / 400
-    assert places == ["pictures.jsonl:1", "pictures.jsonl:2", "texts.jsonl:1"]
-    assert progress == [(i + 1, 7) for i in range(7)]
+    assert report.is_complete
+    assert report.packed_share == sum(sample.num_inputs for sample in seen) / 800, "two sequences"
+    assert [Path(shown.where).name for shown in checked.shown] == [
+        "pictures.jsonl:1",
+        "pictures.jsonl:2",
+        "texts.jsonl:1",
+        "texts.jsonl:2",
+    ]
+    assert [shown.data_set for shown in checked.shown] == ["pictures", "pictures", "texts", "texts"]
+    assert progress == [(5, 8), (7, 8), (8, 8)]
+
+
+def test_processes_find_the_same(mix: Mix) -> None:
+    one, two = (check_mix(mix, MAKE, num_tokens=400, show=2, jobs=jobs) for jobs in (1, 2))
+    assert one.report == two.report
+    assert [shown.where for shown in one.shown] == [shown.where for shown in two.shown]
+
+
+def test_an_interruption_tells_what_was_read(mix: Mix) -> None:
+    def interrupted(row: PlmRow, root: Path, where: str) -> TrainingSample:
+        if "texts" in where:
+            raise KeyboardInterrupt
+        return MAKE(row, root, where)
+
+    report = check_mix(mix, interrupted, num_tokens=400).report
+    assert not report.is_complete
+    assert [(item.num_read, item.num_rows) for item in report.row_sets] == [(5, 5), (0, 2), (0, 1)]
+    assert report.num_skipped == 3
+
+
+def test_samples_for_people_are_spread_evenly() -> None:
+    assert sorted(spread(3, 9)) == [0, 3, 6]
+    assert sorted(spread(5, 3)) == [0, 1, 2]
+    assert spread(4, 0) == spread(0, 4) == frozenset()
+
+
+@pytest.mark.parametrize("reader", [rows_table, lambda report: errors_table(report.row_sets)])
+def test_tables_have_a_cell_for_every_column(mix: Mix, reader: Callable[[MixReport], TextTable]) -> None:
+    table = reader(check_mix(mix, MAKE, num_tokens=400).report)
+    assert {len(line) for line in table.lines} == {len(table.columns)}

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from perceptic.data.plm_page import ShownSample, fed_page
+from perceptic.data.plm_check import ShownSample
+from perceptic.data.plm_page import fed_page
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.media.preprocess import image_to_tensor
 from perceptic.text.conversations import MediaTokens, training_tokens
@@ -49,7 +50,7 @@ def shown(question: str, answer: str, chunks: torch.Tensor | None) -> ShownSampl
     media = MediaTokens("text") if chunks is None else MediaTokens("image", len(chunks), 4)
     tokens = training_tokens(TOKENIZER, conversation, media, 999)
     assert tokens is not None
-    return ShownSample("rows<1>.jsonl:3", TrainingSample(media.media_type, tokens, chunks))
+    return ShownSample("rows", "rows<1>.jsonl:3", TrainingSample(media.media_type, tokens, chunks))
 
 
 def test_everything_is_shown() -> None:

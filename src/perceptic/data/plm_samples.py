@@ -32,12 +32,14 @@ class TrainingSample:
         tokens: ids of all of it, and which are pictures and which are learned.
         chunks: uint8 RGB (C, 3, S, S) in the order of the picture tokens; None for text alone.
         is_cut: whether later turns were left out for want of room.
+        tile_columns: of a tiled picture, whose first chunk is the whole of it; 0 for anything else.
     """
 
     media_type: MediaType
     tokens: TrainingTokens
     chunks: torch.Tensor | None
     is_cut: bool = False
+    tile_columns: int = 0
 
     @property
     def num_inputs(self) -> int:
@@ -48,6 +50,14 @@ class TrainingSample:
     def label_positions(self) -> list[int]:
         """Inputs that predict a learned token, the one after them. A first token has nothing before it."""
         return [position - 1 for position in self.tokens.response_positions if position > 0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Chunks of a row's media, and how many columns of tiles there are."""
+
+    chunks: torch.Tensor | None
+    tile_columns: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,24 +90,27 @@ class SampleMaker:
         """
         media_type = _media_type(row)
         try:
-            chunks = self._chunks(row, root)
+            seen = self._see(row, root)
         except MediaError as error:
             raise RowError(where, error.reason, error.path) from error
-        media = MediaTokens(media_type, 0 if chunks is None else len(chunks), self.tokens_per_chunk)
+        num_chunks = 0 if seen.chunks is None else len(seen.chunks)
+        media = MediaTokens(media_type, num_chunks, self.tokens_per_chunk)
         tokens = self._tokens(row.turns, media, where)
         is_cut = self.template == "plm_sft" and tokens.token_ids[-1] != self.tokenizer.eos_id
-        return TrainingSample(media_type, tokens, chunks, is_cut)
+        return TrainingSample(media_type, tokens, seen.chunks, is_cut, seen.tile_columns)
 
-    def _chunks(self, row: PlmRow, root: Path) -> torch.Tensor | None:
+    def _see(self, row: PlmRow, root: Path) -> _Seen:
         match row:
             case TextRow():
-                return None
+                return _Seen(None)
             case ImageRow():
-                return self.transform.pixels(load_image(root / row.path))
+                image = load_image(root / row.path)
+                grid = self.transform.grid(image.width, image.height)
+                return _Seen(self.transform.pixels(image), 0 if grid is None else grid.columns)
             case MultiImageRow():
-                return self.transform.images_pixels([load_image(root / path) for path in row.paths])
+                return _Seen(self.transform.images_pixels([load_image(root / path) for path in row.paths]))
             case VideoRow():
-                return self._frames(row, root / row.path)
+                return _Seen(self._frames(row, root / row.path))
 
     def _frames(self, row: VideoRow, path: Path) -> torch.Tensor:
         max_frames = self.transform.preprocessing.max_video_frames

@@ -1,0 +1,52 @@
+"""Reading everything once in several processes: work cut into pieces, results in order, an interruption kept short."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+
+_work: Callable[[Any], Any]
+
+
+def results(work: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], jobs: int) -> Iterator[ResultT]:
+    """What `work` makes of each task, in order.
+
+    Args:
+        work: pickled once for each process. jobs: processes; 1 works in this one.
+    """
+    if jobs <= 1 or len(tasks) <= 1:
+        yield from map(work, tasks)
+        return
+    # Spawned, not forked: the parent may already hold torch's threads.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=_begin, initargs=(work,))
+    try:
+        yield from executor.map(_run, tasks)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(work: Callable[[Any], Any]) -> None:
+    global _work
+    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)  # the processes share the cores already
+    _work = work
+
+
+def _run(task: Any) -> Any:
+    return _work(task)
+
+
+def spread(count: int, length: int) -> frozenset[int]:
+    """`count` numbers below `length`, evenly spread from 0 on; all of them if there are fewer."""
+    wanted = min(count, length)
+    return frozenset(number * length // wanted for number in range(wanted))
