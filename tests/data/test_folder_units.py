@@ -93,13 +93,13 @@ def test_rows_of_a_folder(tmp_path: Path) -> None:
     for name in ("a.png", "b.mp4"):
         (tmp_path / "photos").mkdir(exist_ok=True)
         (tmp_path / "photos" / name).write_bytes(b"")
-        (tmp_path / "photos" / name).with_suffix(".txt").write_text(f"What {name} shows.\nAnother.")
+        (tmp_path / "photos" / name).with_suffix(".txt").write_text(f"What {name} shows.\nMore of {name}.")
     (tmp_path / "datasets.yaml").write_text("photos: {folder: photos}\n")
     mix = open_mix(parse_mix("photos:1"), read_registry(tmp_path / "datasets.yaml"))
     rows: list[PlmRow] = [mix.row_sets[0].row(i) for i in range(2)]
     assert rows == [
-        ImageRow((Turn("human", ""), Turn("assistant", "What a.png shows.")), "a.png"),
-        VideoRow((Turn("human", ""), Turn("assistant", "What b.mp4 shows.")), "b.mp4", None, None, {}),
+        ImageRow((Turn("human", ""), Turn("assistant", "More of a.png.")), "a.png"),
+        VideoRow((Turn("human", ""), Turn("assistant", "More of b.mp4.")), "b.mp4", None, None, {}),
     ]
     assert mix.row_sets[0].root / "a.png" == tmp_path / "photos" / "a.png"
     (tmp_path / "photos" / "a.txt").unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -28,7 +29,7 @@ ANSWER = {"from": "assistant", "value": "A cat."}
 @pytest.fixture
 def mix(tmp_path: Path) -> Mix:
     Image.new("RGB", (16, 8)).save(tmp_path / "a.png")
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         "pictures": [
             {"image": "a.png", "conversations": [ASKED, ANSWER]},
             {"image": "a.png", "conversations": [ASKED, ANSWER] * 5},

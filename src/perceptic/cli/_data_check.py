@@ -134,7 +134,7 @@ def _check_rows(request: _Request) -> _Outcome:
     mix = open_mix(request.parts, request.entries)
     make = sample_maker(options)
     show = options["show"] if options["page"] else 0
-    with _progress("rows") as on_row:
+    with reading_bar("rows") as on_row:
         checked: CheckedMix = check_mix(
             mix, make, num_tokens=make.max_tokens, show=show, jobs=request.jobs, on_row=on_row
         )
@@ -162,7 +162,7 @@ def _check_pairs(request: _Request) -> _Outcome:
     parts = open_stream_parts(request.parts, request.entries)
     tokenizer = clip_tokenizer(options["tokenizer"])
     show = options["show"] if options["page"] else 0
-    with _progress("shards") as on_unit:
+    with reading_bar("shards") as on_unit:
         checked: CheckedPairs = check_pairs(
             parts, tokenizer, num_frames=options["num_frames"], show=show, jobs=request.jobs, on_unit=on_unit
         )
@@ -212,7 +212,7 @@ def _rich(content: TextTable) -> Any:
 
 
 @contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+def reading_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error while that is a terminal."""
     from perceptic.cli._shared import progress_bar
     from perceptic.tasks.media_stream import Progress

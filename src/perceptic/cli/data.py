@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from perceptic.cli._data_check import check
+from perceptic.cli._data_convert import convert
 
 
 @click.group()
@@ -16,3 +17,4 @@ def command() -> None:
 
 
 command.add_command(check)
+command.add_command(convert)

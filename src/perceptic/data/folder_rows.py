@@ -11,7 +11,7 @@ from perceptic.data.plm_rows import ImageRow, PlmRow, Turn, VideoRow
 
 @dataclass(frozen=True)
 class FolderRows:
-    """One row a file; of several captions the first is learned."""
+    """One row a file. Of several captions the most detailed is learned: the third line, a sidecar's human caption."""
 
     folder: Path
     files: tuple[CaptionedFile, ...]
@@ -31,6 +31,6 @@ class FolderRows:
     def row(self, index: int) -> PlmRow:
         """Row `index`, from 0. Raises SampleError for a file without a caption that can be read."""
         file = self.files[index]
-        turns = (Turn("human", ""), Turn("assistant", file.captions()[0]))
+        turns = (Turn("human", ""), Turn("assistant", file.captions()[-1]))
         path = str(file.path.relative_to(self.folder))
         return VideoRow(turns, path, None, None, {}) if file.is_video else ImageRow(turns, path)

@@ -1,4 +1,4 @@
-"""Plain folders of pictures and videos with captions: `photo.txt` beside `photo.jpg`, or one table for all.
+"""Plain folders of pictures and videos with captions: `photo.txt` or `photo.json` beside `photo.jpg`, or one table.
 
 A table is `captions.csv`, `.tsv`, `.jsonl` or `.parquet` in the folder, with the columns `file` (path below the folder)
 and `caption`; several lines of one file are several captions of it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perceptic.data.captions import Captions, text_captions, three_captions
+from perceptic.data.captions import Captions, sidecar_captions, sidecar_fields, text_captions, three_captions
+from perceptic.data.json_lines import objects
 from perceptic.data.samples import SampleError
 from perceptic.data.units import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Place, RawPair
 from perceptic.errors import DataError
@@ -31,7 +31,7 @@ _MEDIA = {f".{name}" for name in (*IMAGE_EXTENSIONS, *VIDEO_EXTENSIONS)}
 
 @dataclass(frozen=True)
 class CaptionedFile:
-    """A picture or video, and the captions that a table has for it; None: they are in the text file beside it."""
+    """A picture or video, and the captions that a table has for it; None: they are in the file beside it."""
 
     path: Path
     texts: tuple[str, ...] | None = None
@@ -44,13 +44,18 @@ class CaptionedFile:
         """Short, medium and long. Raises SampleError if there is none that can be read."""
         if self.texts is not None:
             return three_captions(self.texts, str(self.path))
-        try:
-            content = self.path.with_suffix(".txt").read_bytes()
-        except FileNotFoundError as error:
-            raise SampleError(str(self.path), "no caption", f"there is no {self.path.stem}.txt beside it") from error
-        except OSError as error:
-            raise SampleError(str(self.path), "caption cannot be read", str(error.strerror)) from error
-        return text_captions(content, str(self.path))
+        for suffix, read in ((".txt", text_captions), (".json", _sidecar)):
+            try:
+                return read(self.path.with_suffix(suffix).read_bytes(), str(self.path))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise SampleError(str(self.path), "caption cannot be read", str(error.strerror)) from error
+        raise SampleError(str(self.path), "no caption", f"there is no {self.path.stem}.txt or .json beside it")
+
+
+def _sidecar(content: bytes, where: str) -> Captions:
+    return sidecar_captions(sidecar_fields(content, where), where)
 
 
 def find_captioned(folder: Path) -> tuple[CaptionedFile, ...]:
@@ -105,7 +110,8 @@ class FolderUnits:
         file = self.files[unit * _FILES_OF_A_UNIT + offset]
         if file.path.suffix.lower() not in _MEDIA:
             raise SampleError(str(file.path), "no picture or video", f"known: {', '.join(sorted(_MEDIA))}")
-        return RawPair(str(file.path), file.path, file.is_video, file.captions())
+        name = os.path.relpath(file.path, self.folder)
+        return RawPair(str(file.path), name, file.path, file.is_video, file.captions())
 
 
 def _from_names(folder: Path) -> tuple[CaptionedFile, ...]:
@@ -131,20 +137,9 @@ def _records(table: Path) -> Iterable[Mapping[str, Any]]:
             case ".parquet":
                 return list(pq.read_table(table).to_pylist())
             case ".jsonl":
-                lines = table.read_text(encoding="utf-8").split("\n")
-                return [_object(table, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+                return objects(table)
             case suffix:
                 with table.open(encoding="utf-8-sig", newline="") as stream:
                     return list(csv.DictReader(stream, delimiter="\t" if suffix == ".tsv" else ","))
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise DataError(f"{table}: cannot be read: {error}") from error
-
-
-def _object(table: Path, number: int, line: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{table}:{number}: is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{table}:{number}: expected an object with the keys file and caption")
-    return value

@@ -148,7 +148,8 @@ class _Sample:
     def pair(self) -> RawPair:
         extension, is_video = check_extension({member.extension for member in self.group.members}, self.where)
         captions, is_flip_safe = self._captions()
-        return RawPair(self.where, self._content(extension), is_video, captions, is_flip_safe)
+        name = f"{self.group.key}.{extension}"
+        return RawPair(self.where, name, self._content(extension), is_video, captions, is_flip_safe)
 
     def _captions(self) -> tuple[Captions, bool]:
         fields = sidecar_fields(self._content("json"), self.where) if self._has("json") else {}

@@ -32,11 +32,13 @@ class RawPair:
     """A picture or video, still encoded, with its captions.
 
     Attributes:
-        where: names it in messages. content: the file's bytes, or its path.
+        where: names it in messages. name: of the file, below its shard or folder.
+        content: the file's bytes, or its path.
         is_flip_safe: the mirrored pixels are described by the captions with left and right exchanged.
     """
 
     where: str
+    name: str
     content: bytes | Path
     is_video: bool
     captions: Captions
