@@ -73,6 +73,13 @@ def attend_packed(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packi
     if packing.block_mask is not None:
         y_BHLK: Tensor = _compiled_flex()(q_BHLK, k_BGLK, v_BGLK, block_mask=packing.block_mask, enable_gqa=True)
         return y_BHLK
+    one_by_one: Tensor = _attend_one_by_one(q_BHLK, k_BGLK, v_BGLK, packing)
+    return one_by_one
+
+
+# Every number of samples would be another graph to compile, and each batch has its own.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend_one_by_one(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packing) -> Tensor:
     # One split of all tokens, not slices: the backward of n slices would fill n whole tensors with zeros.
     parts = zip(*(x.transpose(1, 2).flatten(0, 1).split(packing.spans) for x in (q_BHLK, k_BGLK, v_BGLK)), strict=True)
     parts_THK = [

@@ -62,6 +62,7 @@ class Trainer(Generic[ModelT, BatchT]):
         plan: the steps that train this model with this optimiser; a run may have several such parts.
         sources: batches of each phase in `plan`, by its name.
         count_samples: of a batch.
+        plain_attention: see `precision_context`.
         samples: seen in the run so far.
     """
 
@@ -77,6 +78,7 @@ class Trainer(Generic[ModelT, BatchT]):
     device: torch.device
     on_step: Callable[[StepMetrics], None] = lambda metrics: None
     stop: StopRequest = field(default_factory=StopRequest)
+    plain_attention: bool = True
     samples: int = 0
 
     def restore(self, state: TrainState) -> None:
@@ -132,7 +134,7 @@ class Trainer(Generic[ModelT, BatchT]):
         data_seconds = time.perf_counter() - started
         for group in self.optimizer.param_groups:
             group["lr"] = planned.learning_rate * group.get("rate", 1.0)
-        with precision_context(self.recipe.precision, self.device.type):
+        with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
             loss, extra = self.objective.loss(self.model, batch)
         if not torch.isfinite(loss):
             raise TrainError(f"step {planned.index}: the loss is {loss.item()}; lower the learning rate and resume")
@@ -174,15 +176,20 @@ def clip_gradients(model: nn.Module, largest: float | None) -> float:
 
 
 @contextlib.contextmanager
-def precision_context(precision: Literal["fp32", "bf16"], device_type: str = "cpu") -> Iterator[None]:
+def precision_context(
+    precision: Literal["fp32", "bf16"], device_type: str = "cpu", plain_attention: bool = True
+) -> Iterator[None]:
     """bf16 autocast with fp32 weights, or nothing.
 
-    On CPU the fused attention's bf16 backward takes ten times as long as plain products at the few dozen tokens of a
-    small picture (859 against 90 ms of a 2.1 s step), so bf16 runs the plain form.
+    Args:
+        plain_attention: bf16 attention as plain products on CPU. Fused attention's bf16 backward takes ten times as
+            long at the few dozen tokens of a small picture (859 against 90 ms of a 2.1 s step); with the language
+            model's longer sequences it is the plain form that loses (1.16 against 0.97 s of a step of PLM-Nano).
     """
     if precision == "fp32":
         yield
         return
     autocast: AbstractContextManager[object] = torch.autocast(device_type, torch.bfloat16)
-    with autocast, sdpa_kernel(SDPBackend.MATH) if device_type == "cpu" else contextlib.nullcontext():
+    is_plain = plain_attention and device_type == "cpu"
+    with autocast, sdpa_kernel(SDPBackend.MATH) if is_plain else contextlib.nullcontext():
         yield

@@ -19,11 +19,13 @@ _FINAL_SHARE = 0.01
 
 @dataclass(frozen=True)
 class WorldRows:
-    """Rows of the synthetic world, exported once into the cache: so many scenes and clips."""
+    """Rows of the synthetic world, exported once into the cache: so many scenes, a share of them of one object, and
+    clips."""
 
     images: int
     videos: int
     seed: int = 0
+    single_share: float = 0.0
 
 
 @dataclass(frozen=True)

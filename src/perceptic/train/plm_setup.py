@@ -69,6 +69,8 @@ class PlmSetup:
         stage = phase.settings
         model = build_model(recipe, self.origin, stage, weights, context.device)
         stage.freeze(model)
+        if recipe.compile:
+            compile_layers(model)
         rates = {"vision_model.": phase.vision_rate, "decoder.": phase.decoder_rate}
         preprocessing = stage.preprocessing(self.origin.preprocessing)
         return Trainer(
@@ -84,6 +86,7 @@ class PlmSetup:
             device=context.device,
             on_step=context.on_step,
             stop=context.stop,
+            plain_attention=False,
         )
 
     def export(self, model: nn.Module, folder: Path) -> Path:
@@ -154,4 +157,13 @@ def find_registry(recipe: PlmRecipe, context: RunContext) -> Path:
         seed=world.seed,
         workers=context.workers,
         progress=progress,
+        single_share=world.single_share,
     )
+
+
+def compile_layers(model: PerceptionLM) -> None:
+    """Compile every block of tower and decoder in place; parameter names stay. Numbers of chunks and tokens vary."""
+    # Beyond the limit dynamo would fall back to eager in silence.
+    torch._dynamo.config.recompile_limit = 64
+    for block in (*model.vision_model.transformer.resblocks, *model.decoder.layers):
+        block.compile(dynamic=True)
