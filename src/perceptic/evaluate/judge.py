@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from perceptic.errors import ConfigError
@@ -134,8 +133,3 @@ def ask_judge(
     found = [store.get(key) for key in keys]
     assert None not in found, "a judge replies to every prompt or raises"
     return [reply for reply in found if reply is not None]
-
-
-def judge_store_path(cache: Path | None) -> Path | None:
-    """Where replies are kept; the key of each says which judge it is of."""
-    return None if cache is None else cache / "judge" / "replies.jsonl"

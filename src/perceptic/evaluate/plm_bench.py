@@ -7,7 +7,7 @@ Answers and the judge's replies are kept in the cache as they come: a run that w
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,8 @@ import numpy as np
 
 from perceptic.errors import DataError
 from perceptic.evaluate.answering import Answered, Question, answer_all, answers_path
-from perceptic.evaluate.judge import Judge, JudgePrompt, ask_judge, judge_store_path, open_judge
-from perceptic.evaluate.judge_prompts import WORDING
+from perceptic.evaluate.judge import JudgePrompt
+from perceptic.evaluate.judging import Judging
 from perceptic.evaluate.plm_bench_page import class_bars, nearest_mistakes
 from perceptic.evaluate.plm_bench_prompts import Asking, check_frames
 from perceptic.evaluate.plm_bench_rows import (
@@ -124,7 +124,7 @@ def run_section(request: Request[Options], section: BenchSection) -> SectionRun:
 def _run_section(request: Request[Options], section: BenchSection) -> SectionRun:
     options, common, data = request.options, request.common, request.require_data()
     asking = Asking(section, options.mode, options.max_new_tokens)
-    judge = _judge(options) if section in JUDGED else None  # before the model works for hours
+    judging = _judging(request, section) if section in JUDGED else None  # before the model works for hours
     rows = drawn(read_rows(data, section, options.split), common.limit, common.seed)
     usable = [row for row in rows if options.mode == "compatible" or has_length(asking, row)]
     asked = _ask(request, asking, usable)
@@ -133,18 +133,18 @@ def _run_section(request: Request[Options], section: BenchSection) -> SectionRun
     answered = [row for row in usable if row.uid in asked.texts]
     truths = exchanged(answered, common.seed) if common.shuffle_labels else answered
     texts = [asking.answer(asked.texts[row.uid]) for row in answered]
-    graded = grade(asking, truths, texts, _asker(judge, common.cache, request, section))
+    graded = grade(asking, truths, texts, judging or _no_judge)
     notes = [_missing_text(section, asked.failures, len(usable))] if asked.failures else []
     if len(usable) < len(rows):
         left_out = len(rows) - len(usable)
         notes.append(f"{left_out} rows whose true stretch falls on one frame are left out (clean mode).")
-    if judge is not None and not judge.facts.is_comparable:
-        notes.append(f"Judge: {judge.facts.name} ({judge.facts.kind}). These figures compare with no published ones.")
+    if judging is not None:
+        notes += judging.notes()
     return SectionRun(
         section=section,
         graded=graded,
         figures=figures(section, graded, common.seed),
-        facts=_facts(request, asking, judge, len(rows), find_rows(data, section, options.split)),
+        facts=_facts(request, asking, judging, len(rows), find_rows(data, section, options.split)),
         notes=tuple(notes),
         num_failed=len(asked.failures),
     )
@@ -204,20 +204,15 @@ def _ask(request: Request[Options], asking: Asking, rows: Sequence[BenchRow]) ->
     return Answered(answered.texts, {**missing, **answered.failures})
 
 
-def _judge(options: Options) -> Judge:
-    return open_judge(options.judge, model=options.judge_model, concurrency=options.judge_concurrency)
+def _judging(request: Request[Options], section: str) -> Judging:
+    label = f"{section}: judge"
+    return Judging.of(
+        request.options, request.common.cache, lambda done, total: request.on_progress(label, done, total)
+    )
 
 
-def _asker(
-    judge: Judge | None, cache: Path | None, request: Request[Options], section: str
-) -> Callable[[Sequence[JudgePrompt]], list[str]]:
-    def ask(prompts: Sequence[JudgePrompt]) -> list[str]:
-        assert judge is not None, "only judged tasks ask"
-        with open_replies(judge_store_path(cache)) as store:
-            label = f"{section}: judge"
-            return ask_judge(judge, prompts, store, lambda done, total: request.on_progress(label, done, total))
-
-    return ask
+def _no_judge(prompts: Sequence[JudgePrompt]) -> list[str]:
+    raise AssertionError("only judged tasks ask")
 
 
 def _missing_text(section: str, failures: Mapping[str, str], total: int) -> str:
@@ -228,7 +223,9 @@ def _missing_text(section: str, failures: Mapping[str, str], total: int) -> str:
     )
 
 
-def _facts(request: Request[Options], asking: Asking, judge: Judge | None, num_rows: int, file: Path) -> dict[str, Any]:
+def _facts(
+    request: Request[Options], asking: Asking, judging: Judging | None, num_rows: int, file: Path
+) -> dict[str, Any]:
     assistant = request.model.assistant
     found: dict[str, Any] = {
         "mode": asking.mode,
@@ -239,10 +236,8 @@ def _facts(request: Request[Options], asking: Asking, judge: Judge | None, num_r
         "seeing": asking.seeing.to_dict(),
         "generation": asking.options.to_dict(),
     }
-    if judge is not None:
-        facts = judge.facts
-        settings = {**facts.settings, "wording": WORDING}
-        found["judge"] = {"kind": facts.kind, "name": facts.name, "is_comparable": facts.is_comparable, **settings}
+    if judging is not None:
+        found["judge"] = judging.facts()
     return found
 
 

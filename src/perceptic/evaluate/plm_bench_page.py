@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
-from PIL import Image
-
-from perceptic.errors import MediaError
+from perceptic.evaluate.pictures import small_picture
 from perceptic.evaluate.plm_bench_rows import FgqaRow, RegionRow, SgqaRow, VideoFolders
 from perceptic.evaluate.plm_bench_scores import Graded
 from perceptic.evaluate.result import ClassShare, Mistake
-from perceptic.media.video import read_video
 
 _MISTAKES = 12
-_THUMBNAIL = 160
-_FRAMES = 3
 
 
 def class_bars(graded: Sequence[Graded]) -> tuple[ClassShare, ...]:
@@ -39,31 +32,10 @@ def nearest_mistakes(graded: Sequence[Graded], folders: VideoFolders) -> tuple[M
             one.truth,
             one.answer,
             f"{_asked(one)} score {one.score:.2f}" + (f"; {one.failure}" if one.failure else ""),
-            film_strip(folders.find(one.row.video)),
+            small_picture(folders.find(one.row.video), "video"),
         )
         for one in wrong[:_MISTAKES]
     )
-
-
-def film_strip(video: Path | bytes | None) -> bytes | None:
-    """First, middle and last frame side by side as PNG; None if they cannot be read any more."""
-    if video is None:
-        return None
-    try:
-        frames = read_video(video, num_frames=_FRAMES).pixels
-    except MediaError:
-        return None
-    pictures = [Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy()) for frame in frames]
-    for picture in pictures:
-        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    strip = Image.new("RGB", (sum(one.width for one in pictures), max(one.height for one in pictures)))
-    left = 0
-    for picture in pictures:
-        strip.paste(picture, (left, 0))
-        left += picture.width
-    stream = io.BytesIO()
-    strip.save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _asked(one: Graded) -> str:

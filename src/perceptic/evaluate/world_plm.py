@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from perceptic.evaluate.benchmark import suites
-from perceptic.evaluate.plm_bench_page import film_strip
+from perceptic.evaluate.pictures import small_picture
 from perceptic.evaluate.request import Common, ModelUnderTest, Request
 from perceptic.evaluate.result import Details, EvalResult, Measured, Mistake, Score, make_result, versions
 from perceptic.tasks.assistant import Assistant
@@ -149,6 +149,4 @@ def _mistakes(score: ExamScore) -> tuple[Mistake, ...]:
 
 def _picture(answer: ExamAnswer) -> bytes | None:
     part = answer.item.part
-    if not isinstance(part.source, bytes):
-        return None
-    return part.source if part.kind == "image" else film_strip(part.source)
+    return small_picture(part.source, part.kind) if isinstance(part.source, bytes) else None

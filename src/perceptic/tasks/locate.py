@@ -26,7 +26,7 @@ RTLOC_PROMPT = (
     "{opening} provide the start and end frame of when '{caption}' happens. Use the format [start, end] where start "
     "and end are frame numbers between 0 and {last} in this {total} frame video."
 )
-_GROUNDING = (
+GROUNDING_PROMPT = (
     "Provide a bounding box of the region this sentence describes: '{caption}'.\nUse the format [x1, y1, x2, y2]."
 )
 
@@ -109,7 +109,7 @@ def locate_region(
 ) -> LocatedRegion:
     """Where in a picture the thing is that a text describes. Raises as `locate` does."""
     assistant = load_assistant(model, **loading)
-    messages = question_messages(image, _GROUNDING.format(caption=text))
+    messages = question_messages(image, GROUNDING_PROMPT.format(caption=text))
     (part,) = all_media(messages)
     if part.kind != "image":
         raise ConfigError(f"{part.name}: is a video; boxes are found in pictures, times in videos")
