@@ -82,7 +82,7 @@ class CheckpointFolder:
         warnings: list[str] = []
         for path in reversed(self.paths()):
             try:
-                return Found(_read(path), tuple(warnings))
+                return Found(read_state(path), tuple(warnings))
             except TrainError as error:
                 warnings.append(str(error))
         if warnings:
@@ -95,7 +95,8 @@ class CheckpointFolder:
             path.unlink()
 
 
-def _read(path: Path) -> TrainState:
+def read_state(path: Path) -> TrainState:
+    """One checkpoint. Raises TrainError if it is damaged or none of ours."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:

@@ -182,18 +182,24 @@ def joined(
         return
     _meet(place, own_device, timeout)
     try:
-        control = dist.new_group(backend="gloo", timeout=_PATIENCE)
-        assert isinstance(control, ProcessGroup)  # it would be a number in a process outside the group
+        control = new_group()
         yield Processes(own_device, place.rank, place.count, _count_machines(place, control), control)
     except (dist.DistError, RuntimeError) as error:
         if _is_lost_contact(error):
             raise TrainError(
                 f"process {place.rank} of {place.count}: another process has ended or cannot be reached; "
-                f"its own message says why ({str(error).splitlines()[0]})"
+                "its own message says why"
             ) from error
         raise
     finally:
         dist.destroy_process_group()
+
+
+def new_group() -> ProcessGroup:
+    """One more way for all processes to talk through Gloo, patiently. All must ask."""
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    assert isinstance(group, ProcessGroup)  # it would be a number in a process outside the group
+    return group
 
 
 def _meet(place: Place, device: torch.device, timeout: timedelta) -> None:

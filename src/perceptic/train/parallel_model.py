@@ -9,7 +9,9 @@ forms one more group, which stays gathered from a step's first use to the end of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Final
 
 import torch
@@ -90,12 +92,13 @@ def shard_model(model: nn.Module, mesh: DeviceMesh, gather: torch.dtype | None =
         scalar.data = scalar.data.to(mesh.device_type)
         if scalar.requires_grad:
             scalar.register_post_accumulate_grad_hook(_average_gradient)
-    for block in blocks_of(model):
-        fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
-    fully_shard(model, mesh=mesh, mp_policy=policy, ignored_params=scalars)
-    for name in _ENTRANCES:
-        if hasattr(model, name):
-            register_fsdp_forward_method(model, name)
+    blocks = [fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars) for block in blocks_of(model)]
+    root = fully_shard(model, mesh=mesh, mp_policy=policy, ignored_params=scalars)
+    # In the backward pass each group fetches the one before it early. Said by name: FSDP2 would guess it from the calls
+    # of this process, and processes must not differ (one may look at a picture where another looks at a dummy).
+    for before, group in pairwise([root, *blocks, root]):
+        group.set_modules_to_backward_prefetch([before])
+    _open_entrances(model)
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -114,13 +117,13 @@ def clip_shared_gradients(parameters: Iterable[nn.Parameter], largest: float | N
     The result of a model on one process is that of `nn.utils.clip_grad_norm_`.
     """
     trained = [parameter for parameter in parameters if parameter.grad is not None]
-    split = [parameter for parameter in trained if isinstance(parameter, DTensor)]
-    whole = [parameter for parameter in trained if not isinstance(parameter, DTensor)]
-    norms = [_norm(group) for group in (split, whole) if group]
+    # One operation takes tensors of one kind: those that processes share, and scalars.
+    kinds = [[p for p in trained if isinstance(p, DTensor) is shared] for shared in (True, False)]
+    norms = [_norm(parameters) for parameters in kinds if parameters]
     norm = torch.stack(norms).norm() if norms else torch.zeros(())
     if largest is not None:
-        for group in (split, whole):
-            nn.utils.clip_grads_with_norm_(group, largest, norm)
+        for parameters in kinds:
+            nn.utils.clip_grads_with_norm_(parameters, largest, norm)
     return float(norm)
 
 
@@ -131,7 +134,45 @@ def whole_weights(model: nn.Module) -> Mapping[str, Tensor]:
     """
     if not is_shared(model):
         return model.state_dict()
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _open_entrances(model: nn.Module) -> None:
+    """Let objectives call methods besides `forward`, one within another too."""
+    is_inside = False
+
+    def entrance(plain: Callable[..., Tensor], hooked: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(plain)
+        def enter(*args: object, **kwargs: object) -> Tensor:
+            nonlocal is_inside
+            if is_inside:  # FSDP2 takes the end of an inner call for the end of the outer
+                return plain(*args, **kwargs)
+            is_inside = True
+            try:
+                return hooked(*args, **kwargs)
+            finally:
+                is_inside = False
+
+        return enter
+
+    for name in _ENTRANCES:
+        if hasattr(model, name):
+            plain = getattr(model, name)
+            setattr(model, name, _without_views(plain))
+            register_fsdp_forward_method(model, name)
+            setattr(model, name, entrance(plain, getattr(model, name)))
+
+
+def _without_views(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """FSDP2 hangs its backward pass on what a method returns, which an in-place operation on a view would undo."""
+
+    @functools.wraps(method)
+    def wrapped(*args: object, **kwargs: object) -> Tensor:
+        y = method(*args, **kwargs)
+        return y.clone() if y._is_view() else y
+
+    return wrapped
 
 
 def _norm(parameters: list[nn.Parameter]) -> Tensor:
