@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,35 +97,17 @@ def _plan(
     from perceptic.evaluate.run import RunPlan
 
     device, dtype, features = common.pop("device"), common.pop("dtype"), common.pop("features")
-    if models:
-        chosen = [ModelUnderTest(name, device=device, dtype=dtype) for name in models]
-    else:
-        chosen = _default_models(benchmarks, device, dtype)
-        benchmarks = _measurable(benchmarks, chosen)
+    chosen = [ModelUnderTest(name, device=device, dtype=dtype) for name in models or _default_models(benchmarks)]
     return RunPlan(benchmarks, chosen, data, _parse_options(options), Common(**common), out, features)
 
 
-def _default_models(benchmarks: list[Benchmark], device: str, dtype: Any) -> list[ModelUnderTest]:
+def _default_models(benchmarks: list[Benchmark]) -> tuple[str, ...]:
     """The bundled models: the language model only for the world, and only where the package brings its weights."""
-    from perceptic.evaluate.request import ModelUnderTest
     from perceptic.evaluate.runners import PLM_TASKS
     from perceptic.weights.plm_card import has_nano_weights
 
     is_asked = any(benchmark.task in PLM_TASKS and benchmark.suite == "world" for benchmark in benchmarks)
-    names = _WORLD_MODELS if is_asked and has_nano_weights() else (_DEFAULT_MODEL,)
-    return [ModelUnderTest(name, device=device, dtype=dtype) for name in names]
-
-
-def _measurable(benchmarks: list[Benchmark], models: list[ModelUnderTest]) -> list[Benchmark]:
-    """Without PLM-Nano's weights the world is measured for the encoder alone."""
-    from perceptic.evaluate.runners import PLM_TASKS
-
-    if len(models) > 1 or all(benchmark.task in PLM_TASKS for benchmark in benchmarks):
-        return benchmarks
-    left_out = [benchmark.name for benchmark in benchmarks if benchmark.task in PLM_TASKS]
-    if left_out:
-        click.echo(f"without a language model (--model): {len(left_out)} benchmarks are left out", err=True)
-    return [benchmark for benchmark in benchmarks if benchmark.task not in PLM_TASKS]
+    return _WORLD_MODELS if is_asked and has_nano_weights() else (_DEFAULT_MODEL,)
 
 
 def _parse_options(options: tuple[str, ...]) -> dict[str, Any]:
@@ -168,7 +150,11 @@ def _progress(failures: dict[str, str]) -> Iterator[RunCallbacks]:
         def fail(benchmark: Benchmark, model: ModelUnderTest, error: Exception) -> None:
             failures[f"{benchmark.name} ({model.name})"] = str(error)
 
-        yield RunCallbacks(on_start=start, on_progress=update, on_failure=fail)
+        def leave_out(benchmarks: Sequence[Benchmark]) -> None:
+            named = ", ".join(benchmark.name for benchmark in benchmarks)
+            click.echo(f"left out, as none of the models suits them: {named}", err=True)
+
+        yield RunCallbacks(on_start=start, on_progress=update, on_left_out=leave_out, on_failure=fail)
 
 
 def _print_results(results: list[Any], failures: dict[str, str]) -> None:

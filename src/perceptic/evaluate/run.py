@@ -26,7 +26,8 @@ class RunPlan:
     """What to measure.
 
     Attributes:
-        benchmarks, models: each benchmark runs on the models that suit it: encoders or language models.
+        benchmarks, models: each benchmark runs on the models that suit it, encoders or language models; one that suits
+            none of them is left out (`on_left_out`).
         data: where data lie; None if every benchmark makes its own. options: what `--set` gave.
         out: folder of results; None keeps nothing on disk.
         features: folder of features; inside `out` unless given.
@@ -48,6 +49,7 @@ class RunCallbacks:
     on_start: Callable[[Benchmark, ModelUnderTest], None] = lambda benchmark, model: None
     on_progress: OnProgress = ignore_progress
     on_result: Callable[[EvalResult, bool], None] = lambda result, is_new: None
+    on_left_out: Callable[[Sequence[Benchmark]], None] = lambda benchmarks: None
     on_failure: Callable[[Benchmark, ModelUnderTest, PercepticError], None] = lambda benchmark, model, error: None
 
 
@@ -58,12 +60,12 @@ def run_benchmarks(plan: RunPlan, callbacks: RunCallbacks | None = None) -> list
     be read does not stop the others: `on_failure` hears of it.
 
     Raises:
-        ConfigError: an option that no runner knows, or a benchmark that none of the models suits.
+        ConfigError: an option that no runner knows, or models that suit none of the benchmarks.
         PercepticError: the only benchmark failed, or the results cannot be written.
     """
     tell = callbacks or RunCallbacks()
-    check_options([runner_for(benchmark) for benchmark in plan.benchmarks], plan.options)
-    pairs = [(benchmark, model) for benchmark in plan.benchmarks for model in _suited(benchmark, plan.models)]
+    pairs = _pairs(plan, tell)
+    check_options([runner_for(benchmark) for benchmark, _ in pairs], plan.options)
     folder = None if plan.out is None else ResultFolder(plan.out)
     results = []
     for benchmark, model in pairs:
@@ -140,15 +142,18 @@ def _measure(plan: RunPlan, benchmark: Benchmark, model: ModelUnderTest, on_prog
     return runner.run(request)
 
 
-def _suited(benchmark: Benchmark, models: Sequence[ModelUnderTest]) -> list[ModelUnderTest]:
-    wants_answers = benchmark.task in PLM_TASKS
-    found = [model for model in models if model.is_language_model == wants_answers]
-    if not found:
-        kind = (
-            "a PerceptionLM, for example Perception-LM-1B"
-            if wants_answers
-            else "an encoder, for example PE-Core-B16-224"
-        )
-        named = ", ".join(model.name for model in models)
-        raise ConfigError(f"{benchmark.name} measures {kind}; none was given ({named or 'no model'})")
-    return found
+def suited(benchmark: Benchmark, models: Sequence[ModelUnderTest]) -> list[ModelUnderTest]:
+    """The models that a benchmark can measure: language models answer, encoders embed."""
+    return [model for model in models if model.is_language_model == (benchmark.task in PLM_TASKS)]
+
+
+def _pairs(plan: RunPlan, tell: RunCallbacks) -> list[tuple[Benchmark, ModelUnderTest]]:
+    pairs = [(benchmark, model) for benchmark in plan.benchmarks for model in suited(benchmark, plan.models)]
+    left_out = [benchmark for benchmark in plan.benchmarks if not suited(benchmark, plan.models)]
+    if not pairs:
+        kind = "a language model, for example Perception-LM-1B" if left_out[0].task in PLM_TASKS else "an encoder"
+        named = ", ".join(model.name for model in plan.models)
+        raise ConfigError(f"{left_out[0].name} measures {kind}; given: {named or 'no model'}")
+    if left_out:
+        tell.on_left_out(left_out)
+    return pairs
