@@ -159,6 +159,13 @@ def test_jsonl_twins_are_tables_too(tmp_path: Path) -> None:
     assert converted.examples["no conversation"][0].endswith("or caption; it has image")
 
 
+def test_rows_stay_rows() -> None:
+    turns = [{"from": "human", "value": "Where?"}, {"from": "assistant", "value": "<|bbox0|>"}]
+    image = {"image": "a.png", "bbox": [[1, 2, 3, 4]], "width": 9, "height": 9, "conversations": turns}
+    video = {"video": "a.mp4", "bbox_map": {"0": [1, 2, 3, 4]}, "conversations": turns}
+    assert [released_row(row, "") for row in (image, video)] == [image, video]
+
+
 def test_shards_of_captioned_videos(tmp_path: Path) -> None:
     sidecars = [
         {"human_caption": "Hands roll dough.", "model_caption": "The video shows", "category": "Food"},

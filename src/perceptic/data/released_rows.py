@@ -24,6 +24,7 @@ from perceptic.files import atomic_path
 
 _SHORTEST_SECONDS = 0.1
 _PROGRESS_EVERY = 500
+_BOX_KEYS = ("bbox", "width", "height", "bbox_map")
 _SPEAKERS = {"gpt": "assistant"}
 
 
@@ -114,7 +115,9 @@ def released_row(record: Mapping[str, Any], where: str, video_suffix: str = ".mp
     """
     metadata = record.get("metadata")
     facts = {**(metadata if isinstance(metadata, Mapping) else {}), **record}
-    return {**_medium(facts, where, video_suffix), **_said(facts, where)}
+    # Records that are rows already keep their boxes.
+    boxes = {key: facts[key] for key in _BOX_KEYS if facts.get(key) is not None}
+    return {**_medium(facts, where, video_suffix), **boxes, **_said(facts, where)}
 
 
 def _said(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
