@@ -36,17 +36,29 @@ def first_model(recipe: Recipe, device: torch.device) -> CLIP:
         ConfigError: `init` is of another architecture than `model`. WeightsError: it cannot be found or read.
     """
     torch.manual_seed(recipe.seed)
-    config = model_config(recipe)
-    model = CLIP(config)
-    if recipe.init is not None:
-        given = load_bundle(recipe.init, kind="clip", dtype=torch.float32).model
-        assert isinstance(given, CLIP)
-        if given.config != config:
-            raise ConfigError(f"init: {recipe.init} is not of the architecture {recipe.model} (with model_overrides)")
+    model = CLIP(model_config(recipe))
+    given = initial_model(recipe)
+    if given is not None:
         model.load_state_dict(given.state_dict())
     if recipe.loss == "siglip":
         add_logit_bias(model)
     return model.to(device)
+
+
+def initial_model(recipe: Recipe) -> CLIP | None:
+    """The model of `init` in fp32, if there is one; raises as `first_model`."""
+    if recipe.init is None:
+        return None
+    model = load_bundle(recipe.init, kind="clip", dtype=torch.float32).model
+    assert isinstance(model, CLIP)
+    if model.config != model_config(recipe):
+        raise ConfigError(f"init: {recipe.init} is not of the architecture {recipe.model} (with model_overrides)")
+    return model
+
+
+def learns_tokenizer(recipe: Recipe) -> bool:
+    """Whether the vocabulary is learned from a pool."""
+    return recipe.tokenizer is not None and recipe.tokenizer.data is not None
 
 
 def find_tokenizer(recipe: Recipe, pools: Mapping[str, Pool]) -> ClipTokenizer:
