@@ -16,6 +16,11 @@ _EXTRAS = {
     "open_clip": "clip-vocabulary",
     "torchcodec": "torchcodec",
     "timm": "parity",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "lmms_eval": "lmms-eval",
+    "mteb": "mteb",
 }
 
 
