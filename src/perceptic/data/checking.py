@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -29,15 +31,28 @@ def results(work: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], jobs: int)
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=_begin, initargs=(work,))
     try:
-        yield from executor.map(_run, tasks)
+        with _interrupts_ignored():
+            found = executor.map(_run, tasks)
+        yield from found
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes that start in here ignore Ctrl-C, which reaches all of a terminal: the parent decides what it means."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change it, and only there does Ctrl-C arrive
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _begin(work: Callable[[Any], Any]) -> None:
     global _work
-    # Ctrl-C reaches every process of the terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)  # the processes share the cores already
     _work = work
 
