@@ -1,0 +1,199 @@
+"""Claims: intervals and verdicts by hand, results that are kept, the budget, the experiments' parts."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from perceptic.cli.main import run
+from perceptic.errors import ConfigError, DataError
+from perceptic.evaluate.claims import battery, order, recipes
+from perceptic.evaluate.claims.claim import Claim, Curve, Quantity, SeedResult, Setting, estimate, judge, judge_all
+from perceptic.evaluate.claims.grounding import box_iou
+from perceptic.evaluate.claims.mini import Arm, mini_recipe, run_name, trained
+from perceptic.evaluate.claims.registry import CLAIMS, find_claims
+from perceptic.evaluate.claims.report import render_finding, write_findings
+from perceptic.evaluate.claims.runner import ClaimOptions, Finding, run_claim
+from perceptic.train.recipe import Recipe, load_recipe
+
+ABOVE = Quantity("gain", "points", "above")
+
+
+def test_the_interval_is_students() -> None:
+    """1, 2, 3: mean 2, deviation 1, t(2) = 4.303, half width 4.303 / sqrt(3) = 2.484."""
+    found = estimate([1.0, 2.0, 3.0])
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, -0.4843, 4.4843), abs=1e-3)
+    assert math.isnan(estimate([1.0]).low)
+    for values in ([], [1.0, math.nan]):
+        with pytest.raises(DataError, match="finite effects"):
+            estimate(values)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "values", "verdict"),
+    [
+        (ABOVE, [1.0, 1.1, 1.2], "holds"),
+        (ABOVE, [-1.0, -1.1, -1.2], "does not hold"),
+        (ABOVE, [-1.0, 1.0, 2.0], "undecided"),
+        (ABOVE, [0.0, 0.0, 0.0], "undecided"),
+        (ABOVE, [5.0, 5.0], "undecided"),  # two seeds decide nothing
+        (Quantity("gain", "points", "below"), [-1.0, -1.1, -1.2], "holds"),
+        (Quantity("gain", "points", "below"), [1.0, 1.1, 1.2], "does not hold"),
+        (Quantity("gain", "points", "above", threshold=2.0), [1.0, 1.1, 1.2], "does not hold"),
+        (Quantity("tie", "points", "equal", margin=1.0), [0.1, 0.0, -0.1], "holds"),
+        (Quantity("tie", "points", "equal", margin=1.0), [3.0, 3.1, 3.2], "does not hold"),
+        (Quantity("tie", "points", "equal", margin=1.0), [-3.0, 0.0, 3.0], "undecided"),
+        (Quantity("tie", "points", "equal", margin=1.0), [0.0, 0.0, 0.0], "holds"),
+    ],
+)
+def test_verdicts(quantity: Quantity, values: list[float], verdict: str) -> None:
+    assert judge(quantity, estimate(values)) == verdict
+
+
+def test_a_claim_holds_only_if_all_that_decides_holds() -> None:
+    assert judge_all(["holds", "holds"]) == "holds"
+    assert judge_all(["holds", "undecided"]) == "undecided"
+    assert judge_all(["undecided", "does not hold"]) == "does not hold"
+    with pytest.raises(ConfigError, match="quantity"):
+        judge_all([])
+
+
+def made_up(calls: list[int]) -> Claim:
+    def experiment(seed: int, setting: Setting) -> SeedResult:
+        calls.append(seed)
+        return SeedResult({"gain": 1.0 + seed / 10}, {"first": 2.0}, (Curve("c", (1.0, 2.0), (0.5, 0.7)),))
+
+    return Claim(99, "A <claim>", "It is said.", "It is done.", (ABOVE,), experiment, 1.0, "It is small.", ("x", "y"))
+
+
+def test_results_are_kept_and_added_to(tmp_path: Path) -> None:
+    calls: list[int] = []
+    claim = made_up(calls)
+    assert run_claim(claim, ClaimOptions(num_seeds=2), tmp_path) is not None
+    finding = run_claim(claim, ClaimOptions(num_seeds=4), tmp_path)
+    assert calls == [0, 1, 2, 3]
+    assert finding is not None
+    assert finding.verdict == "holds"
+    assert finding.seeds == (0, 1, 2, 3)
+
+
+def test_a_kept_result_of_another_experiment_is_not_used(tmp_path: Path) -> None:
+    calls: list[int] = []
+    run_claim(made_up(calls), ClaimOptions(num_seeds=1), tmp_path)
+    path = tmp_path / "claim-99" / "seed-0.json"
+    path.write_text(path.read_text().replace("It is done.", "Something else."))
+    run_claim(made_up(calls), ClaimOptions(num_seeds=1), tmp_path)
+    assert calls == [0, 0]
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"seed-0\.json: cannot be read"):
+        run_claim(made_up(calls), ClaimOptions(num_seeds=1), tmp_path)
+
+
+def test_a_spent_budget_begins_no_seed_and_still_reads_kept_ones(tmp_path: Path) -> None:
+    calls: list[int] = []
+    broke = ClaimOptions(num_seeds=3, budget_minutes=0)
+    assert run_claim(made_up(calls), broke, tmp_path) is None
+    assert calls == []
+    run_claim(made_up(calls), ClaimOptions(num_seeds=1), tmp_path)
+    finding = run_claim(made_up(calls), broke, tmp_path)
+    assert finding is not None
+    assert finding.out_of_budget
+    assert finding.verdict == "undecided"
+    assert calls == [0]
+
+
+def test_a_page_says_verdict_interval_and_limits(tmp_path: Path) -> None:
+    finding = run_claim(made_up([]), ClaimOptions(), tmp_path)
+    assert isinstance(finding, Finding)
+    page = render_finding(finding)
+    assert "<b>Holds</b>, over 3 seeds" in page
+    assert "A &lt;claim&gt;" in page
+    assert "It is small." in page
+    assert page.count("<svg") == 2
+    assert "nan" not in page
+    write_findings([finding], tmp_path)
+    assert json.loads((tmp_path / "claims.json").read_text())[0]["effects"][0]["mean"] == pytest.approx(1.1)
+    assert 'href="claim-99.html"' in (tmp_path / "claims.html").read_text()
+
+
+def test_a_single_seed_has_a_page_too(tmp_path: Path) -> None:
+    finding = run_claim(made_up([]), ClaimOptions(num_seeds=1), tmp_path)
+    assert finding is not None
+    write_findings([finding], tmp_path)
+    assert json.loads((tmp_path / "claims.json").read_text())[0]["effects"][0]["low"] is None
+
+
+def test_the_registry_knows_its_numbers() -> None:
+    assert [claim.number for claim in find_claims([])] == sorted(CLAIMS)
+    with pytest.raises(ConfigError, match="claim 2, 99: not implemented; there are 1, "):
+        find_claims([1, 2, 99])
+    for claim in CLAIMS.values():
+        assert any(quantity.decides for quantity in claim.quantities)
+
+
+def test_the_command_lists_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["claims", "--list"]) == 0
+    assert "Mean pooling cannot see order" in capsys.readouterr().out
+    assert run(["claims", "3", "--out", str(tmp_path)]) == 1
+    assert run(["claims", "18", "--budget", "0", "--out", str(tmp_path)]) == 0
+    assert "not run" in capsys.readouterr().err
+
+
+# Experiments
+
+
+ARMS = (recipes.BASE, recipes.PROGRESSIVE, recipes.HIGH_LAST, recipes.ABSOLUTE_ONLY, recipes.AUGMENTED)
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_every_arm_is_a_recipe(arm: Arm, tmp_path: Path) -> None:
+    path = tmp_path / "mini.yaml"
+    path.write_text(mini_recipe(arm.recipe))
+    tokens: list[int] = []
+    for loaded in (load_recipe(path, (*arm.changes, "seed=1")), load_recipe(path)):
+        assert isinstance(loaded, Recipe)
+        tokens.append(sum(stage.steps * (stage.image_size // 8) ** 2 for stage in loaded.phases[0].stages))
+    share = {"progressive": 0.60, "high resolution last": 1.02}.get(arm.name, 1.0)
+    assert tokens[0] / tokens[1] == pytest.approx(share, abs=0.02)
+
+
+def test_runs_are_named_by_what_decides_them() -> None:
+    assert run_name(Arm("a", ("x=1", "y=2")), 0) == run_name(Arm("a", ("y=2", "x=1")), 0)
+    names = {run_name(Arm("a", changes), seed) for changes in ((), ("x=1",)) for seed in (0, 1)}
+    assert len(names) == 4
+
+
+def test_order_cannot_be_seen_in_a_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "_NUM_CLIPS", 12)
+    found = order.run(0, Setting(tmp_path))
+    assert found.effects["direction from the mean of frames, above guessing"] == 0.0
+    assert found.scores["largest difference of a clip's two embeddings"] < 1e-5
+
+
+def test_boxes_overlap() -> None:
+    first = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.2, 0.2], [0.0, 0.0, 0.4, 0.4]])
+    second = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], [0.0, 0.2, 0.4, 0.6]])
+    assert box_iou(first, second).tolist() == pytest.approx([1.0, 0.0, 1 / 3])
+
+
+def test_windows_are_the_same_for_every_arm() -> None:
+    battery.windows.cache_clear()
+    first = battery.windows("outline")
+    battery.windows.cache_clear()
+    assert (battery.windows("outline").pixels == first.pixels).all()
+    assert first.pixels.shape[1:] == (1, 3, 48, 48)
+
+
+@pytest.mark.slow
+def test_a_recipe_claim_runs_end_to_end(tmp_path: Path) -> None:
+    """An arm of two steps: trained, kept, and measured; an untrained encoder guesses."""
+    changes = ("phases.0.stages=[{image_size: 32, steps: 2}]", "data.closeups.count=300", "tokenizer.num_samples=300")
+    folder = trained(Arm("short", changes), 0, tmp_path)
+    assert trained(Arm("short", changes), 0, tmp_path) == folder
+    scores = battery.shape_accuracy(folder, 32)
+    assert set(scores) == {"known", "foreign", "poses and backgrounds", "palette swap", "outline", "confusables"}
+    assert scores["known"] < 20.0
