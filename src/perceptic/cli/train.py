@@ -85,7 +85,8 @@ def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int,
     elif result.model_folder is not None:
         click.echo(f"{result.model_folder}: finished after {recipe.num_steps} steps; metrics in {out}/metrics.jsonl")
     if result.model_folder is None:
-        click.echo(f"Stopped at step {result.next_step}, saved. The same command goes on from there.", err=True)
+        where = f"Stopped by {result.stopped_by} at step {result.next_step}, saved."
+        click.echo(f"{where} The same command goes on from there.", err=True)
         return _EXIT_INTERRUPTED
     return 0
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceptic.data.augmentation import Augmentation, augment
+from perceptic.data.mixing import ALONE, Reader
 from perceptic.data.order import batch_indices, generator
 from perceptic.data.pool import Pool
 from perceptic.data.samples import CAPTION_LENGTHS
@@ -29,9 +30,11 @@ class BatchMaker:
     """Batches of image-text or video-text pairs.
 
     Attributes:
+        batch_size: of all readers together.
         caption_shares: weight of each entry of CAPTION_LENGTHS.
         rewrite_flipped: the caption of a mirrored sample.
         is_video: keep the frame axis; otherwise each sample has one frame and the axis is dropped.
+        reader: which part of every batch this process makes: together, the parts are the batch of one process.
     """
 
     pool: Pool
@@ -42,12 +45,18 @@ class BatchMaker:
     augmentation: Augmentation
     rewrite_flipped: Callable[[str], str]
     is_video: bool = False
+    reader: Reader = ALONE
+
+    def __post_init__(self) -> None:
+        self.reader.share_of(self.batch_size, "a batch")
 
     def batch(self, step: int, image_size: int) -> Batch:
         """Batch number `step` of this data at a resolution. Raises DataError when the pool is smaller than a batch."""
-        chosen = batch_indices(len(self.pool), self.batch_size, self.seed, step)
+        size = self.reader.share_of(self.batch_size, "a batch")
+        first = self.reader.index * size
+        chosen = batch_indices(len(self.pool), self.batch_size, self.seed, step)[first : first + size]
         # One generator per sample: what becomes of it does not depend on its neighbours.
-        generators = [generator(self.seed, 1, step, place) for place in range(len(chosen))]
+        generators = [generator(self.seed, 1, step, first + place) for place in range(size)]
         draws = np.array([rng.random(2) for rng in generators])
         may_flip = self.pool.flip_safe[chosen] | self.augmentation.flip_unsafe
         flips = may_flip & (draws[:, 0] < self.augmentation.flip_share)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,16 @@ class Reader:
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
             raise ConfigError(f"reader {self.index} of {self.count}: readers count from 0")
+
+    def share_of(self, total: int, what: str) -> int:
+        """This reader's part of `total`, which is as large as everyone's. Raises ConfigError if it cannot be."""
+        if total % self.count:
+            raise ConfigError(f"{what} of {total} cannot be shared evenly by {self.count} processes")
+        return total // self.count
+
+
+ALONE: Final = Reader()
+"""The reader of a run of one process."""
 
 
 class DrawOrder(Protocol):

@@ -18,8 +18,9 @@ from perceptic.errors import OutputError, TrainError
 from perceptic.files import atomic_path
 
 _NAME: Final = re.compile(r"step-(\d{7})\.pt")
+_BEST: Final = "best.pt"
 _KEYS: Final = {"step", "model", "optimizer", "random_state"}
-_LATER_KEYS: Final = {"data", "samples", "device_random_state"}
+_LATER_KEYS: Final = {"data", "samples", "device_random_state", "average", "best"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class TrainState:
     Attributes:
         step: finished steps. samples: seen in them.
         random_state: of the CPU's generator; device_random_state: of the device's, where that is another.
+        average: of the weights (`MovingAverage.state`). best: measurement of the best checkpoint.
         data: position of each phase's data (`BatchSource.state`).
     """
 
@@ -39,6 +41,8 @@ class TrainState:
     data: dict[str, Any] = field(default_factory=dict)
     samples: int = 0
     device_random_state: torch.Tensor | None = None
+    average: dict[str, Any] | None = None
+    best: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,27 @@ class CheckpointFolder:
 
     def save(self, state: TrainState) -> Path:
         """Write one checkpoint, then remove those beyond `keep`. Raises OutputError (disk full, no permission)."""
-        path = self.folder / f"step-{state.step:07d}.pt"
+        path = self._write(state, f"step-{state.step:07d}.pt")
+        for old in self.paths()[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def save_best(self, state: TrainState) -> Path:
+        """Write the best so far beside the others, in the place of the one before. Raises OutputError."""
+        return self._write(state, _BEST)
+
+    def best(self) -> TrainState:
+        """The best. Raises TrainError if there is none or it is damaged."""
+        return read_state(self.folder / _BEST)
+
+    def _write(self, state: TrainState, name: str) -> Path:
+        path = self.folder / name
         content = {item.name: getattr(state, item.name) for item in fields(state)}
         with atomic_path(path) as temporary:
             try:
                 torch.save(content, temporary)
             except RuntimeError as error:  # torch reports a full disk so
                 raise OutputError(f"{path}: cannot be written: {error}") from error
-        for old in self.paths()[: -self.keep]:
-            old.unlink(missing_ok=True)
         return path
 
     def paths(self) -> list[Path]:
@@ -91,8 +107,8 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Remove every checkpoint."""
-        for path in self.paths():
-            path.unlink()
+        for path in [*self.paths(), self.folder / _BEST]:
+            path.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> TrainState:

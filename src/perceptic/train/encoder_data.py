@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from perceptic.data.batches import Batch, BatchMaker
+from perceptic.data.mixing import ALONE, Reader
 from perceptic.data.pair_decoder import PairDecoder
 from perceptic.data.pool import Pool, open_pool
 from perceptic.data.registry import parse_mix, read_registry
@@ -62,16 +63,22 @@ def make_source(data: DataRecipe, key: str) -> SampleSource:
 
 
 def phase_source(
-    recipe: Recipe, phase: PhaseRecipe, pools: Mapping[str, Pool], tokenizer: ClipTokenizer, device: torch.device
+    recipe: Recipe,
+    phase: PhaseRecipe,
+    pools: Mapping[str, Pool],
+    tokenizer: ClipTokenizer,
+    device: torch.device,
+    reader: Reader = ALONE,
 ) -> BatchSource[Batch]:
-    """The batches of a phase.
+    """The batches of a phase; of each, the part that `reader` (one of the processes that train) makes.
 
     Raises:
-        ConfigError: a stream without data. DataError: shards or folders that cannot be found.
+        ConfigError: a stream without data, or a batch that the processes cannot share evenly.
+        DataError: shards or folders that cannot be found.
     """
     data = recipe.data[phase.data]
     if data.is_stream:
-        return OnDevice(_open_stream(recipe, phase, data, tokenizer), device)
+        return OnDevice(_open_stream(recipe, phase, data, tokenizer, reader), device)
     maker = BatchMaker(
         pool=pools[phase.data],
         tokenizer=tokenizer,
@@ -81,6 +88,7 @@ def phase_source(
         augmentation=phase.augmentation,
         rewrite_flipped=flip_caption,
         is_video=data.num_frames > 1,
+        reader=reader,
     )
     return OnDevice(PoolBatches(maker), device)
 
@@ -131,26 +139,37 @@ class OnDevice:
         self.source.close()
 
 
-def _open_stream(recipe: Recipe, phase: PhaseRecipe, data: DataRecipe, tokenizer: ClipTokenizer) -> StreamBatches:
+def _open_stream(
+    recipe: Recipe, phase: PhaseRecipe, data: DataRecipe, tokenizer: ClipTokenizer, reader: Reader
+) -> StreamBatches:
+    batch_size = reader.share_of(phase.batch_size, f"phase {phase.name}: a batch")
     return StreamBatches(
         _stream_parts(data, phase.data),
         PairDecoder(data.num_frames, _weights(phase.captions), phase.augmentation),
         tokenizer,
-        StreamSettings(phase.batch_size, recipe.seed, data.buffer, data.workers, data.skip_limit),
+        StreamSettings(batch_size, recipe.seed, data.buffer, data.workers, data.skip_limit),
+        reader,
     )
 
 
+def check_streams(recipe: Recipe) -> None:
+    """Raises ConfigError unless every stream says what it reads; nothing is opened."""
+    for name, data in recipe.data.items():
+        if not data.is_stream:
+            continue
+        given = [key for key in ("shards", "folder", "mix") if getattr(data, key)]
+        if len(given) != 1:
+            raise ConfigError(
+                f"data.{name}: a stream reads one of shards, folder and mix, not {' and '.join(given) or 'nothing'}; "
+                f"for example --set 'data.{name}.shards=[photos/*.tar]'"
+            )
+        if data.mix is not None and data.registry is None:
+            raise ConfigError(f"data.{name}.registry: is missing; name the datasets.yaml that the mix is of")
+
+
 def _stream_parts(data: DataRecipe, name: str) -> tuple[StreamPart, ...]:
-    given = [key for key in ("shards", "folder", "mix") if getattr(data, key)]
-    if len(given) != 1:
-        raise ConfigError(
-            f"data.{name}: a stream reads one of shards, folder and mix, not {' and '.join(given) or 'nothing'}; "
-            f"for example --set 'data.{name}.shards=[photos/*.tar]'"
-        )
-    if data.mix is None:
+    if data.mix is None or data.registry is None:
         return (StreamPart(name, find_units(shards=data.shards, folder=data.folder)),)
-    if data.registry is None:
-        raise ConfigError(f"data.{name}.registry: is missing; name the datasets.yaml whose data sets the mix is of")
     return open_stream_parts(parse_mix(data.mix), read_registry(Path(data.registry)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from perceptic.configs import Preprocessing
+from perceptic.data.augmentation import NO_AUGMENTATION
 from perceptic.data.batches import Batch
 from perceptic.data.pool import Pool
 from perceptic.models.clip import CLIP
 from perceptic.text.clip_tokenizer import ClipTokenizer
-from perceptic.train.encoder_data import open_pools, phase_source
-from perceptic.train.encoder_model import find_tokenizer, first_model, make_objective, saved_weights
+from perceptic.train.encoder_data import check_streams, open_pools, phase_source
+from perceptic.train.encoder_model import (
+    find_tokenizer,
+    first_model,
+    initial_model,
+    learns_tokenizer,
+    make_objective,
+    saved_weights,
+)
 from perceptic.train.loop import Trainer
+from perceptic.train.objectives import Objective
 from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
 from perceptic.train.recipe import Recipe
+from perceptic.train.validation import Validation
 from perceptic.weights.pretrained import CLIP as PretrainedCLIP
 
 
@@ -34,10 +45,21 @@ class EncoderSetup:
 
     @classmethod
     def prepare(cls, recipe: Recipe, context: RunContext) -> EncoderSetup:
-        """Make pools and tokenizer ready where they are missing. Raises DataError for data that cannot be read."""
-        pools = open_pools(recipe, context.cache, context.workers, context.on_data)
+        """Make pools and tokenizer ready where they are missing.
+
+        Raises:
+            DataError: data that cannot be read. ConfigError, WeightsError: as `first_model` and `find_tokenizer`; they
+                come before any data is made ready, which may take minutes.
+        """
+        initial_model(recipe)
+        check_streams(recipe)
         path = context.out / "tokenizer.json"
-        if context.fresh or not path.exists():
+        is_missing = context.fresh or not path.exists()
+        if is_missing and not learns_tokenizer(recipe):
+            find_tokenizer(recipe, {}).save(path)
+            is_missing = False
+        pools = open_pools(recipe, context.cache, context.workers, context.on_data)
+        if is_missing:
             find_tokenizer(recipe, pools).save(path)
         return cls(recipe, context, pools, ClipTokenizer.from_file(path))
 
@@ -51,10 +73,11 @@ class EncoderSetup:
         model = first_model(recipe, context.device)
         if recipe.compile:
             compile_blocks(model)
+        objective = make_objective(recipe, self.tokenizer, context.device)
         return Trainer(
             recipe=recipe,
             model=model,
-            objective=make_objective(recipe, self.tokenizer, context.device),
+            objective=objective,
             optimizer=optimizer_of(recipe, model),
             sources={
                 phase.name: phase_source(recipe, phase, self.pools, self.tokenizer, context.device)
@@ -67,6 +90,21 @@ class EncoderSetup:
             device=context.device,
             on_step=context.on_step,
             stop=context.stop,
+            validation=self._validation(objective),
+            profiler=context.profiler,
+        )
+
+    def _validation(self, objective: Objective[CLIP, Batch]) -> Validation[CLIP, Batch] | None:
+        """Batches of the validation data as the first phase makes them, but never augmented."""
+        recipe = self.recipe.validation
+        if recipe is None:
+            return None
+        phase = dataclasses.replace(self.recipe.phases[0], data=recipe.data, augmentation=NO_AUGMENTATION)
+        return Validation(
+            objective=objective,
+            open_source=lambda: phase_source(self.recipe, phase, self.pools, self.tokenizer, self.context.device),
+            num_batches=recipe.batches,
+            weigh=lambda batch: len(batch.ids),
         )
 
     def export(self, model: nn.Module, folder: Path) -> Path:

@@ -7,6 +7,7 @@ that is killed and resumed ends with the same bits as one that is not (on CPU, w
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,21 +20,28 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
-from perceptic.errors import TrainError
+from perceptic.errors import ConfigError, TrainError
 from perceptic.train.checkpoint import CheckpointFolder, TrainState
+from perceptic.train.ema import MovingAverage
 from perceptic.train.metrics import MetricSink, StepMetrics
 from perceptic.train.objectives import Objective
 from perceptic.train.plan import PlannedStep
+from perceptic.train.profiling import StepProfiler
 from perceptic.train.run_recipe import RunRecipe
 from perceptic.train.sources import BatchSource
+from perceptic.train.validation import PREFIX, Validation
 
 Outcome = Literal["finished", "interrupted"]
 ModelT = TypeVar("ModelT", bound=nn.Module)
 BatchT = TypeVar("BatchT")
 
 
+_STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+
+
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag that the loop reads between steps; a second SIGINT acts at once."""
+    """Turns SIGINT, SIGTERM and SIGUSR1 (SLURM's `--signal=USR1@120`) into a flag that the loop reads between steps; a
+    second one acts at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -41,7 +49,7 @@ class StopRequest:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Install the handlers, and put the old ones back."""
-        previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, self._note) for number in _STOPPING}
         try:
             yield
         finally:
@@ -62,6 +70,8 @@ class Trainer(Generic[ModelT, BatchT]):
         plan: the steps that train this model with this optimiser; a run may have several such parts.
         sources: batches of each phase in `plan`, by its name.
         count_samples: of a batch.
+        weigh: what a micro-batch counts for in the loss of its step, relative to the step's others.
+        validation: see `Validation`. profiler: records steps.
         plain_attention: see `precision_context`.
         samples: seen in the run so far.
     """
@@ -78,8 +88,17 @@ class Trainer(Generic[ModelT, BatchT]):
     device: torch.device
     on_step: Callable[[StepMetrics], None] = lambda metrics: None
     stop: StopRequest = field(default_factory=StopRequest)
+    weigh: Callable[[BatchT], float] = lambda batch: 1.0
+    validation: Validation[ModelT, BatchT] | None = None
+    profiler: StepProfiler | None = None
     plain_attention: bool = True
     samples: int = 0
+    best: float | None = None
+    average: MovingAverage | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.recipe.average is not None:
+            self.average = MovingAverage(self.model, self.recipe.average.decay)
 
     def restore(self, state: TrainState) -> None:
         """Go on from a checkpoint of this part.
@@ -98,7 +117,9 @@ class Trainer(Generic[ModelT, BatchT]):
         torch.set_rng_state(state.random_state)
         if state.device_random_state is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state.device_random_state, self.device)
-        self.samples = state.samples
+        self.samples, self.best = state.samples, state.best
+        if self.average is not None and state.average is not None:
+            self.average.restore(state.average)
 
     def run(self, start: int) -> Outcome:
         """Train from step `start` of the run to the end of this part, or until a signal; either way the last state is
@@ -111,13 +132,15 @@ class Trainer(Generic[ModelT, BatchT]):
         for planned in self.plan:
             if planned.index < start:
                 continue
-            metrics = self._step(planned)
+            metrics = self._profiled_step(planned)
+            done, is_last = planned.index + 1, planned is self.plan[-1]
+            found = self._validate(planned, is_last)
+            metrics = dataclasses.replace(metrics, extra={**metrics.extra, **found})
             self.sink.write(metrics)
             self.on_step(metrics)
-            done = planned.index + 1
             is_stopped = self.stop.signal is not None
-            if is_stopped or planned is self.plan[-1] or done % self.recipe.checkpoint.every_steps == 0:
-                self._save(done)
+            if is_stopped or is_last or done % self.recipe.checkpoint.every_steps == 0:
+                self.checkpoints.save(self._state(done))
             if is_stopped:
                 return "interrupted"
         return "finished"
@@ -126,38 +149,84 @@ class Trainer(Generic[ModelT, BatchT]):
         """Stop what the sources do in the background."""
         for source in self.sources.values():
             source.close()
+        if self.profiler is not None:
+            self.profiler.close()
+
+    def _profiled_step(self, planned: PlannedStep) -> StepMetrics:
+        if self.profiler is None:
+            return self._step(planned)
+        self.profiler.before_step(planned.index)
+        metrics = self._step(planned)
+        self.profiler.after_step(planned.index)
+        return metrics
 
     def _step(self, planned: PlannedStep) -> StepMetrics:
         started = time.perf_counter()
         source = self.sources[planned.phase.name]
-        batch = source.batch(planned)
+        batches = [source.batch(planned) for _ in range(self.recipe.accumulate)]
         data_seconds = time.perf_counter() - started
         for group in self.optimizer.param_groups:
             group["lr"] = planned.learning_rate * group.get("rate", 1.0)
-        with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
-            loss, extra = self.objective.loss(self.model, batch)
-        if not torch.isfinite(loss):
-            raise TrainError(f"step {planned.index}: the loss is {loss.item()}; lower the learning rate and resume")
-        loss.backward()
+        loss, extra = self._gradients(planned, batches)
         norm = clip_gradients(self.model, self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.objective.after_step(self.model)
-        self.samples += self.count_samples(batch)
+        if self.average is not None:
+            self.average.update(self.model)
+        self.samples += sum(map(self.count_samples, batches))
         return StepMetrics(
             step=planned.index,
             phase=planned.phase.name,
-            loss=loss.item(),
+            loss=loss,
             learning_rate=planned.learning_rate,
             gradient_norm=norm,
             seconds=time.perf_counter() - started,
             data_seconds=data_seconds,
             samples=self.samples,
-            extra={**source.figures(planned), **{name: value.item() for name, value in extra.items()}},
+            extra={**source.figures(planned), **extra},
         )
 
-    def _save(self, step: int) -> None:
-        state = TrainState(
+    def _gradients(self, planned: PlannedStep, batches: Sequence[BatchT]) -> tuple[float, dict[str, float]]:
+        """Forward and backward of each micro-batch; returns loss and metrics of all of them together.
+
+        Raises:
+            TrainError: a loss is not finite.
+        """
+        weights = [self.weigh(batch) for batch in batches]
+        total_weight, total_loss = sum(weights), 0.0
+        extra: dict[str, float] = {}
+        for batch, weight in zip(batches, weights, strict=True):
+            share = weight / total_weight if total_weight else 1 / len(batches)
+            with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
+                loss, metrics = self.objective.loss(self.model, batch)
+            if not torch.isfinite(loss):
+                raise TrainError(f"step {planned.index}: the loss is {loss.item()}; lower the learning rate and resume")
+            (loss * share if len(batches) > 1 else loss).backward()
+            total_loss += loss.item() * share
+            for name, value in metrics.items():  # counts add up, shares and means are averaged
+                part = value.item() * share if value.is_floating_point() else value.item()
+                extra[name] = extra.get(name, 0) + part
+        return total_loss, extra
+
+    def _validate(self, planned: PlannedStep, is_last: bool) -> dict[str, float]:
+        """Measure where the recipe says so, and keep the best."""
+        recipe, done = self.recipe.validation, planned.index + 1
+        if recipe is None or self.validation is None or not (is_last or done % recipe.every_steps == 0):
+            return {}
+        with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
+            found = self.validation.measure(self.model, planned)
+        if PREFIX + recipe.metric not in found:
+            known = ", ".join(name.removeprefix(PREFIX) for name in found)
+            raise ConfigError(f"validation.metric: there is no '{recipe.metric}'; known: {known}")
+        value = found[PREFIX + recipe.metric]
+        if recipe.is_better(value, self.best):
+            self.best = value
+            self.checkpoints.save_best(self._state(done))
+        return found
+
+    def _state(self, step: int) -> TrainState:
+        return TrainState(
             step=step,
             model=self.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
@@ -165,8 +234,9 @@ class Trainer(Generic[ModelT, BatchT]):
             data={name: source.state() for name, source in self.sources.items()},
             samples=self.samples,
             device_random_state=torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            average=None if self.average is None else self.average.state(),
+            best=self.best,
         )
-        self.checkpoints.save(state)
 
 
 def clip_gradients(model: nn.Module, largest: float | None) -> float:

@@ -48,6 +48,9 @@ class MetricSink(Protocol):
     def write(self, metrics: StepMetrics) -> None:
         """Take one step."""
 
+    def close(self) -> None:
+        """The run ends here."""
+
 
 class JsonLines:
     """Appends one JSON object per step to a file."""
@@ -67,3 +70,6 @@ class JsonLines:
         """Append and flush."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(metrics.values()) + "\n")
+
+    def close(self) -> None:
+        """Every line is on disk already."""

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 OptimizerName = Literal["lamb", "adamw"]
+Decayed = Literal["matrices", "all"]
 
 
 class Lamb(Optimizer):
@@ -87,21 +88,27 @@ def _norm(x: Tensor) -> float:
 
 
 def decay_groups(
-    model: nn.Module, weight_decay: float, rates: Mapping[str, float] = MappingProxyType({})
+    model: nn.Module,
+    weight_decay: float,
+    rates: Mapping[str, float] = MappingProxyType({}),
+    decayed: Decayed = "matrices",
 ) -> list[dict[str, Any]]:
     """Parameter groups: matrices decay; biases, norms, embeddings of a single vector and the logit scale do not.
 
     Args:
         rates: factors on the learning rate, the group's `rate`, by the beginning of a parameter's name.
+        decayed: `all`: everything decays, as PLM's original has it.
     """
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = []
     for rate in dict.fromkeys([1.0, *rates.values()]):
         own = [parameter for name, parameter in trained if _rate(name, rates) == rate]
+        decaying = [parameter for parameter in own if decayed == "all" or _is_matrix(parameter)]
+        others = [parameter for parameter in own if decayed != "all" and not _is_matrix(parameter)]
         if own or rate == 1.0:
             groups += [
-                {"params": [p for p in own if _is_matrix(p)], "weight_decay": weight_decay, "rate": rate},
-                {"params": [p for p in own if not _is_matrix(p)], "weight_decay": 0.0, "rate": rate},
+                {"params": decaying, "weight_decay": weight_decay, "rate": rate},
+                {"params": others, "weight_decay": 0.0, "rate": rate},
             ]
     return groups
 
@@ -121,9 +128,14 @@ def make_optimizer(
     eps: float,
     weight_decay: float,
     rates: Mapping[str, float] = MappingProxyType({}),
+    decayed: Decayed = "matrices",
 ) -> Optimizer:
-    """The optimiser of a recipe; the schedule sets its learning rate before every step. `rates`: see `decay_groups`."""
-    groups = decay_groups(model, weight_decay, rates)
+    """The optimiser of a recipe; the schedule sets its learning rate before every step.
+
+    Args:
+        rates, decayed: see `decay_groups`.
+    """
+    groups = decay_groups(model, weight_decay, rates, decayed)
     if name == "lamb":
         return Lamb(groups, betas=betas, eps=eps, weight_decay=weight_decay)
     return AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)

@@ -21,6 +21,7 @@ from perceptic.train.loop import StopRequest, Trainer
 from perceptic.train.metrics import MetricSink, StepMetrics
 from perceptic.train.optimizers import make_optimizer
 from perceptic.train.plan import PlannedStep
+from perceptic.train.profiling import StepProfiler
 from perceptic.train.run_recipe import RunRecipe
 
 DataProgress = Callable[[str, int, int], None]
@@ -46,6 +47,7 @@ class RunContext:
     on_data: DataProgress = lambda name, done, total: None
     on_step: Callable[[StepMetrics], None] = lambda metrics: None
     stop: StopRequest = field(default_factory=StopRequest)
+    profiler: StepProfiler | None = None
 
 
 class Setup(Protocol):
@@ -70,4 +72,4 @@ class Setup(Protocol):
 def optimizer_of(recipe: RunRecipe, model: nn.Module, rates: Mapping[str, float] = MappingProxyType({})) -> Optimizer:
     """The optimiser that a recipe asks for, over what trains in the model. `rates`: see `decay_groups`."""
     options = recipe.optimizer
-    return make_optimizer(options.name, model, options.betas, options.eps, options.weight_decay, rates)
+    return make_optimizer(options.name, model, options.betas, options.eps, options.weight_decay, rates, options.decayed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perceptic.configs_plm import PerceptionLMConfig, PerceptionLMPreprocessing, plm_config
+from perceptic.configs_plm import PerceptionLMConfig, PerceptionLMPreprocessing, default_image_token_id, plm_config
 from perceptic.errors import ConfigError, TrainError
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.text.llama_tokenizer import LlamaTokenizer
@@ -41,8 +41,11 @@ def base_config(recipe: PlmRecipe, folder: PLMFolder | None = None) -> Perceptio
         ConfigError: an unknown name or override.
     """
     config = plm_config(recipe.model) if folder is None else folder.config
+    decoder = config.decoder.replace(**recipe.model_overrides.get("decoder", {}))
+    if decoder.vocab_size != config.decoder.vocab_size:
+        config = config.replace(decoder=decoder, image_token_id=default_image_token_id(decoder.vocab_size))
     return config.replace(
-        decoder=config.decoder.replace(**recipe.model_overrides.get("decoder", {})),
+        decoder=decoder,
         vision=config.vision.replace(**recipe.model_overrides.get("vision", {})),
     )
 

@@ -126,7 +126,7 @@ class PlmRecipe(RunRecipe):
     export_dtype: Literal["bf16", "fp32"] = "bf16"
 
     def __post_init__(self) -> None:
-        self.check_phase_names()
+        self.check_run()
         if self.init is not None and self.vision_init is not None:
             raise ConfigError("vision_init: 'init' brings a tower already; give one of them")
         unknown = set(self.model_overrides) - {"decoder", "vision"}

@@ -26,12 +26,21 @@ from perceptic.train.plm_model import PlmOrigin, build_model, find_origin
 from perceptic.train.plm_objective import ResponseLoss
 from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
 from perceptic.train.sources import AheadOfTime
+from perceptic.train.validation import Validation
 from perceptic.weights.dtypes import parse_dtype
 from perceptic.weights.loading import build_empty
 from perceptic.weights.plm_pretrained import PerceptionLM as PretrainedPerceptionLM
 
 _SEEDS_PER_RUN = 1000
 """Phases of one run, and so seeds that runs with neighbouring seeds must not share."""
+
+
+_VALIDATION_SEED = 0
+
+
+def count_labels(batch: PackedBatch) -> int:
+    """Learned tokens: micro-batches that are weighted by them have the loss of one large batch."""
+    return len(batch.targets)
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,10 @@ class PlmSetup:
         """
         origin = find_origin(recipe)
         setup = cls(recipe, context, find_registry(recipe, context), origin)
-        for phase in recipe.phases:  # a phase without its data should fail now, not in the night
-            open_mix(parse_mix(phase.mix), read_registry(setup.registry))
+        mixes = [phase.mix for phase in recipe.phases]
+        for mix in mixes if recipe.validation is None else [*mixes, recipe.validation.data]:
+            # What is not there should be missed now, not in the night.
+            open_mix(parse_mix(mix), read_registry(setup.registry))
         return setup
 
     @property
@@ -65,7 +76,8 @@ class PlmSetup:
         """The model as the phase's stage trains it, going on from `weights` or else from the run's beginning."""
         recipe, context, phase = self.recipe, self.context, self.recipe.phases[part]
         # What is random in a phase is a function of the seed and the phase, whatever came before.
-        torch.manual_seed(recipe.seed * _SEEDS_PER_RUN + part)
+        seed = recipe.seed * _SEEDS_PER_RUN + part
+        torch.manual_seed(seed)
         stage = phase.settings
         model = build_model(recipe, self.origin, stage, weights, context.device)
         stage.freeze(model)
@@ -78,7 +90,7 @@ class PlmSetup:
             model=model,
             objective=ResponseLoss(preprocessing),
             optimizer=optimizer_of(recipe, model, rates),
-            sources={phase.name: self._source(part, phase, preprocessing, model.tokens_per_chunk)},
+            sources={phase.name: self._source(phase.mix, seed, phase, preprocessing, model.tokens_per_chunk)},
             plan=self.parts[part],
             checkpoints=context.checkpoints,
             sink=context.sink,
@@ -86,6 +98,9 @@ class PlmSetup:
             device=context.device,
             on_step=context.on_step,
             stop=context.stop,
+            weigh=count_labels,
+            validation=self._validation(phase, preprocessing, model.tokens_per_chunk),
+            profiler=context.profiler,
             plain_attention=False,
         )
 
@@ -99,12 +114,31 @@ class PlmSetup:
         finished.preprocessing = self.recipe.phases[-1].settings.preprocessing(self.origin.preprocessing)
         return finished.save_pretrained(folder, tokenizer=self.origin.tokenizer)
 
+    def _validation(
+        self, phase: PlmPhaseRecipe, preprocessing: PerceptionLMPreprocessing, tokens_per_chunk: int
+    ) -> Validation[PerceptionLM, PackedBatch] | None:
+        recipe = self.recipe.validation
+        if recipe is None:
+            return None
+        mix = recipe.data
+        return Validation(
+            objective=ResponseLoss(preprocessing),
+            open_source=lambda: self._source(mix, _VALIDATION_SEED, phase, preprocessing, tokens_per_chunk),
+            num_batches=recipe.batches,
+            weigh=count_labels,
+        )
+
     def _source(
-        self, part: int, phase: PlmPhaseRecipe, preprocessing: PerceptionLMPreprocessing, tokens_per_chunk: int
+        self,
+        mix_text: str,
+        seed: int,
+        phase: PlmPhaseRecipe,
+        preprocessing: PerceptionLMPreprocessing,
+        tokens_per_chunk: int,
     ) -> PackedSource:
         tokenizer, stage = self.origin.tokenizer, phase.settings
-        mix = open_mix(parse_mix(phase.mix), read_registry(self.registry))
-        order = make_order(phase.order, mix, Reader(), self.recipe.seed * _SEEDS_PER_RUN + part)
+        mix = open_mix(parse_mix(mix_text), read_registry(self.registry))
+        order = make_order(phase.order, mix, Reader(), seed)
         make = SampleMaker(
             tokenizer, ChunkTransform(preprocessing), tokens_per_chunk, stage.max_tokens, template=stage.template
         )

@@ -152,7 +152,12 @@ class Recipe(RunRecipe):
     model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.check_phase_names()
+        self.check_run()
+        if self.accumulate > 1:
+            raise ConfigError(
+                "accumulate: every pair of a batch is compared with all others, so parts of it have another loss; "
+                "where memory is short, set chunk_size or use more processes"
+            )
         if any(not phase.stages for phase in self.phases):
             raise ConfigError(f"recipe '{self.name}': every phase needs a stage")
         self._check_data()
@@ -171,6 +176,8 @@ class Recipe(RunRecipe):
             named.append(("tokenizer.data", self.tokenizer.data))
             if self.tokenizer.data in self.data and self.data[self.tokenizer.data].is_stream:
                 raise ConfigError("tokenizer.data: a vocabulary is learned from a pool; a stream has no end")
+        if self.validation is not None:
+            named.append(("validation.data", self.validation.data))
         for key, name in named:
             if name not in self.data:
                 raise ConfigError(f"{key}: no data is named '{name}'; the recipe has {', '.join(self.data)}")

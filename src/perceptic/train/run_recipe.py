@@ -7,22 +7,76 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from perceptic.errors import ConfigError
-from perceptic.train.optimizers import OptimizerName
+from perceptic.train.optimizers import Decayed, OptimizerName
+from perceptic.train.sinks import SinkName
 
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
+    """LAMB or AdamW.
+
+    Attributes:
+        decayed: weight decay acts on `matrices`, or on `all` (norms, biases and embeddings too, as PLM's original).
+        warmup_from: learning rates of a warm-up of n steps are 1/n, 2/n... of the peak (`first`), or 0, 1/n... as in
+            PLM's original, whose first step learns nothing (`zero`).
+    """
+
     name: OptimizerName = "lamb"
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-6
     weight_decay: float = 0.05
     clip_norm: float | None = None
+    decayed: Decayed = "matrices"
+    warmup_from: Literal["first", "zero"] = "first"
 
 
 @dataclass(frozen=True)
 class CheckpointRecipe:
     every_steps: int = 200
     keep: int = 2
+
+
+@dataclass(frozen=True)
+class AverageRecipe:
+    """A moving average of the weights; see `MovingAverage`."""
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ConfigError(f"average.decay: must be between 0 and 1, not {self.decay}")
+
+
+@dataclass(frozen=True)
+class ValidationRecipe:
+    """Measurements on data that is not trained on, after every `every_steps` steps and at the end of each phase's part.
+
+    Attributes:
+        data: name of a pool or stream; for `objective: plm` a mix.
+        batches: of each measurement. metric: by which the best checkpoint is chosen: `loss`, where less is better, or
+            `accuracy` or another of the objective's, where more is.
+    """
+
+    data: str
+    every_steps: int
+    batches: int = 8
+    metric: str = "loss"
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1 or self.batches < 1:
+            raise ConfigError("validation: every_steps and batches must be positive")
+
+    def is_better(self, value: float, than: float | None) -> bool:
+        """Whether a measurement beats the best so far."""
+        return than is None or (value < than if self.metric == "loss" else value > than)
+
+
+@dataclass(frozen=True)
+class ProfileRecipe:
+    """Steps of which a trace is recorded: `start` and the next."""
+
+    start: int = 10
+    steps: int = 3
 
 
 class Phase(Protocol):
@@ -55,6 +109,10 @@ class RunRecipe:
         name: of the run. model: architecture, a name from `perceptic models`.
         seed: of weights, data and everything random. threads: 0 leaves torch's choice.
         precision: `bf16` is autocast with fp32 weights. compile: use torch.compile.
+        accumulate: micro-batches whose gradients make a step.
+        average: keep a moving average of the weights. validation: measure on other data.
+        export_weights: of the finished model: those of the last step, their moving `average`, or the `best` validated.
+        sinks: where metrics go besides `metrics.jsonl`. profile: record a trace.
         device: `auto` is a CUDA GPU where there is one.
     """
 
@@ -67,6 +125,12 @@ class RunRecipe:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimizer: OptimizerRecipe = OptimizerRecipe()
     checkpoint: CheckpointRecipe = CheckpointRecipe()
+    accumulate: int = 1
+    average: AverageRecipe | None = None
+    validation: ValidationRecipe | None = None
+    export_weights: Literal["last", "average", "best"] = "last"
+    sinks: tuple[SinkName, ...] = ()
+    profile: ProfileRecipe | None = None
 
     @property
     def schedule(self) -> Sequence[Phase]:
@@ -77,8 +141,14 @@ class RunRecipe:
     def num_steps(self) -> int:
         return sum(phase.num_steps for phase in self.schedule)
 
-    def check_phase_names(self) -> None:
-        """Raises ConfigError unless there are phases, each with a name of its own."""
+    def check_run(self) -> None:
+        """Raises ConfigError for keys that contradict each other, no phases, or two of one name."""
+        if self.accumulate < 1:
+            raise ConfigError(f"accumulate: must be at least 1, not {self.accumulate}")
+        if self.export_weights == "average" and self.average is None:
+            raise ConfigError("export_weights: there is no average to export; add 'average: {decay: 0.999}'")
+        if self.export_weights == "best" and self.validation is None:
+            raise ConfigError("export_weights: nothing says which is the best; add 'validation'")
         names = [phase.name for phase in self.schedule]
         if not names:
             raise ConfigError(f"recipe '{self.name}': every recipe needs a phase")

@@ -19,23 +19,27 @@ from perceptic.files import write_text
 from perceptic.tasks.file_lock import exclusive_lock
 from perceptic.train.checkpoint import CheckpointFolder, Found
 from perceptic.train.loop import Outcome, StopRequest, Trainer
-from perceptic.train.metrics import JsonLines, StepMetrics
+from perceptic.train.metrics import StepMetrics
 from perceptic.train.parts import DataProgress, RunContext, Setup
+from perceptic.train.profiling import StepProfiler
 from perceptic.train.recipe import AnyRecipe, parse_yaml
 from perceptic.train.setup import prepare
+from perceptic.train.sinks import make_sink
 
-_MAY_CHANGE = frozenset({"threads", "checkpoint", "device"})
+_MAY_CHANGE = frozenset({"threads", "checkpoint", "device", "sinks", "profile"})
 """Top-level keys that a resumed run may set anew. Another number of threads sums in another order: close, not equal."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """`model_folder` is None when the run was interrupted; then the same command goes on at `next_step`."""
+    """`model_folder` is None when the run was interrupted; then the same command goes on at `next_step`. `stopped_by`
+    is the signal's name."""
 
     outcome: Outcome
     next_step: int
     model_folder: Path | None
     warnings: tuple[str, ...]
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,20 +87,25 @@ def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int,
         cache=cache,
         device=training_device(recipe.device),
         checkpoints=CheckpointFolder(out / "checkpoints", recipe.checkpoint.keep),
-        sink=JsonLines(out / "metrics.jsonl"),
+        sink=make_sink(recipe.sinks, recipe.name, out, recipe_values(recipe)),
         fresh=fresh,
         workers=workers,
         on_data=callbacks.on_data,
         on_step=callbacks.on_step,
         stop=StopRequest(),
+        profiler=None if recipe.profile is None else StepProfiler(recipe.profile, out),
     )
     setup = prepare(recipe, context)
     if fresh:
         context.checkpoints.clear()
     found = context.checkpoints.newest()
-    outcome, folder = _run_parts(setup, context, found, callbacks.on_start)
+    try:
+        outcome, folder = _run_parts(setup, context, found, callbacks.on_start)
+    finally:
+        context.sink.close()
     newest = context.checkpoints.newest().state
-    return RunResult(outcome, newest.step if newest else 0, folder, found.warnings)
+    stopped_by = context.stop.signal.name if context.stop.signal is not None else None
+    return RunResult(outcome, newest.step if newest else 0, folder, found.warnings, stopped_by)
 
 
 def _run_parts(
@@ -117,10 +126,20 @@ def _run_parts(
                 part += 1
                 trainer = _next_part(setup, part, trainer)
                 outcome = trainer.run(start)
-        folder = setup.export(trainer.model, context.out / "model") if outcome == "finished" else None
+        folder = _export(setup, trainer, context.out / "model") if outcome == "finished" else None
     finally:
         trainer.close()
     return outcome, folder
+
+
+def _export(setup: Setup, trainer: Trainer[Any, Any], folder: Path) -> Path:
+    """Write the weights that the recipe asks for; the last step's are in its checkpoint by now."""
+    chosen = trainer.recipe.export_weights
+    if chosen == "average" and trainer.average is not None:
+        trainer.average.copy_to(trainer.model)
+    elif chosen == "best":
+        trainer.model.load_state_dict(trainer.checkpoints.best().model)
+    return setup.export(trainer.model, folder)
 
 
 def _part_of(setup: Setup, start: int) -> int:
