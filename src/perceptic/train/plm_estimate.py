@@ -10,7 +10,7 @@ import torch
 from perceptic.configs_plm import PerceptionLMConfig
 from perceptic.data.registry import open_mix, parse_mix, read_registry
 from perceptic.models.perception_lm import PerceptionLM
-from perceptic.train.plm_model import base_config
+from perceptic.train.plm_model import base_config, prepare_training
 from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
 from perceptic.weights.plm_folder import read_plm_folder
 from perceptic.weights.plm_sources import find_plm_folder
@@ -27,7 +27,7 @@ class PlmPhaseEstimate:
 
     Attributes:
         parameters: of the model; trainable: of those, what learns.
-        weight_bytes, gradient_bytes, optimizer_bytes: fp32 weights, gradients of what learns, its two moments.
+        weight_bytes, gradient_bytes, optimizer_bytes: weights, fp32 gradients of what learns, its two moments.
         activation_bytes: rough, of a micro-batch full of picture tokens.
         tokens_per_step: packed, padding included. rows: of the mix, where it is there already.
     """
@@ -67,7 +67,8 @@ def _phase(recipe: PlmRecipe, phase: PlmPhaseRecipe, base: PerceptionLMConfig) -
     stage = phase.settings
     with torch.device("meta"):
         model = PerceptionLM(stage.model_config(base))
-    stage.freeze(model)
+    prepare_training(model, recipe, stage)
+    weight_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     tokens = phase.num_sequences * stage.max_tokens
@@ -76,7 +77,7 @@ def _phase(recipe: PlmRecipe, phase: PlmPhaseRecipe, base: PerceptionLMConfig) -
         steps=phase.steps,
         parameters=parameters,
         trainable=trainable,
-        weight_bytes=4 * parameters,
+        weight_bytes=weight_bytes,
         gradient_bytes=4 * trainable,
         optimizer_bytes=8 * trainable,
         activation_bytes=_activation_bytes(recipe, phase, model.config, tokens),

@@ -13,6 +13,7 @@ from perceptic.configs_plm import PerceptionLMConfig, PerceptionLMPreprocessing,
 from perceptic.errors import ConfigError, TrainError
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.text.llama_tokenizer import LlamaTokenizer
+from perceptic.train.lora import add_lora
 from perceptic.train.plm_recipe import PlmRecipe
 from perceptic.train.plm_stages import PlmStage, go_on_from
 from perceptic.weights.plm_folder import PLMFolder, read_plm_folder
@@ -81,7 +82,7 @@ def build_model(
     weights: Mapping[str, Tensor] | None,
     device: torch.device,
 ) -> PerceptionLM:
-    """A stage's model on a device, fp32.
+    """A stage's model on a device, fp32, what the stage does not train frozen and adapters in place.
 
     Args:
         weights: of the stage before; None: those that the recipe begins with.
@@ -91,15 +92,31 @@ def build_model(
     """
     with device:
         model = PerceptionLM(stage.model_config(origin.config))
+    if weights is None:
+        _begin(model, recipe, origin)
+    prepare_training(model, recipe, stage)
     if weights is not None:
         go_on_from(model, weights)
-    elif recipe.init is not None:
-        assert origin.folder is not None
+    return model
+
+
+def prepare_training(model: PerceptionLM, recipe: PlmRecipe, stage: PlmStage) -> None:
+    """Freeze what the stage or LoRA leaves as it is, in the recipe's number type, and put the adapters in."""
+    stage.freeze(model)
+    if recipe.lora is not None:
+        add_lora(model.decoder, recipe.lora)
+    if recipe.frozen_dtype == "bf16":
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.bfloat16()
+
+
+def _begin(model: PerceptionLM, recipe: PlmRecipe, origin: PlmOrigin) -> None:
+    if origin.folder is not None:
         start = PretrainedPerceptionLM.from_pretrained(origin.folder.path, dtype=torch.float32)
         go_on_from(model, start.state_dict())
     elif recipe.vision_init is not None:
         begin_tower(model, recipe.vision_init)
-    return model
 
 
 def begin_tower(model: PerceptionLM, encoder: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from perceptic.data.mixing import OrderName
 from perceptic.errors import ConfigError
+from perceptic.train.lora import LoraSettings
 from perceptic.train.plm_stages import PAPER_STAGES, PlmStage
 from perceptic.train.run_recipe import Phase, RunRecipe
 from perceptic.train.strict import build
@@ -113,6 +114,9 @@ class PlmRecipe(RunRecipe):
         vision_init: folder or name of an encoder whose first layers become the tower.
         tokenizer: its file; None: that of `init`, or of PLM-Nano.
         model_overrides: fields of the architecture, under `decoder` and `vision`.
+        lora: train low-rank changes of the decoder's matrices instead of the matrices; the finished model has them
+            merged. None: without.
+        frozen_dtype: of weights that do not train; bf16 halves their memory and goes with `precision: bf16`.
         export_dtype: of the finished model's weights.
     """
 
@@ -123,12 +127,16 @@ class PlmRecipe(RunRecipe):
     vision_init: str | None = None
     tokenizer: str | None = None
     model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lora: LoraSettings | None = None
+    frozen_dtype: Literal["fp32", "bf16"] = "fp32"
     export_dtype: Literal["bf16", "fp32"] = "bf16"
 
     def __post_init__(self) -> None:
         self.check_run()
         if self.init is not None and self.vision_init is not None:
             raise ConfigError("vision_init: 'init' brings a tower already; give one of them")
+        if self.frozen_dtype == "bf16" and self.precision != "bf16":
+            raise ConfigError("frozen_dtype: bf16 weights are computed with in bf16; set 'precision: bf16' too")
         unknown = set(self.model_overrides) - {"decoder", "vision"}
         if unknown:
             raise ConfigError(f"model_overrides.{min(unknown)}: no such part; known: decoder, vision")

@@ -20,6 +20,7 @@ from perceptic.data.skipped import SkippedSamples
 from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.loop import Trainer
+from perceptic.train.lora import merge_lora
 from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
 from perceptic.train.plm_model import PlmOrigin, build_model, find_origin
@@ -80,7 +81,6 @@ class PlmSetup:
         torch.manual_seed(seed)
         stage = phase.settings
         model = build_model(recipe, self.origin, stage, weights, context.device)
-        stage.freeze(model)
         if recipe.compile:
             compile_layers(model)
         rates = {"vision_model.": phase.vision_rate, "decoder.": phase.decoder_rate}
@@ -105,9 +105,11 @@ class PlmSetup:
         )
 
     def export(self, model: nn.Module, folder: Path) -> Path:
-        """Weights, preprocessing of the last stage and tokenizer, as `perceptic ask --model` takes them."""
+        """Weights (adapters merged into the model's), preprocessing of the last stage and tokenizer, as
+        `perceptic ask --model` takes them."""
         assert isinstance(model, PerceptionLM)
         dtype = parse_dtype(self.recipe.export_dtype)
+        merge_lora(model)
         finished = build_empty(PretrainedPerceptionLM, model.config)
         state = {name: value.detach().to("cpu", dtype) for name, value in model.state_dict().items()}
         finished.load_state_dict(state, assign=True)
