@@ -29,7 +29,7 @@ def test_rising_resolutions_compiled_are_those_of_plain_torch(tmp_path, data_cac
 
 @pytest.mark.parametrize("size", [24, 48, 64])
 def test_a_stage_takes_its_positions_from_the_table_at_the_final_resolution(size):
-    """Bilinear without corner alignment on other grids (training-recipes 1.1), itself on its own; it is never replaced."""
+    """Bilinear without corner alignment on other grids, itself on its own (training-recipes 1.1); never replaced."""
     torch.manual_seed(0)
     visual = CLIP(clip_config("PE-Core-Nano")).visual
     before = visual.positional_embedding.detach().clone()
