@@ -8,10 +8,12 @@ from perceptic.world import render, render_clip_annotated, sample_clip, sample_s
 from perceptic.world.drills import (
     CLIP_QUESTIONS,
     IMAGE_QUESTIONS,
+    event_listing_row,
     existence_row,
     frame_in,
     image_drill_row,
     label_row,
+    listing_row,
     region_drill_rows,
     tube_rows,
     video_drill_row,
@@ -102,8 +104,26 @@ def test_a_story_tells_all_events_of_one_object() -> None:
     assert " and " in story
 
 
+def test_events_are_listed_in_order() -> None:
+    clip = next(c for c in map(sample_clip, range(50)) if len(c.events) == 3)
+    ((_, answer),) = pairs(event_listing_row("a.mp4", clip))
+    listed = answer.split(", ")
+    assert [text.split(" ")[:2] for text in listed] == [[e.before.colour, e.before.shape] for e in clip.events]
+
+
 def test_clips_are_asked_a_few_questions() -> None:
     for seed in range(20):
         row = video_drill_row("a.mp4", sample_clip(seed), seeded(seed, "test"))
         if row is not None:
             assert len(pairs(row)) <= CLIP_QUESTIONS
+
+
+def test_lists_name_every_object_once_from_left_to_right() -> None:
+    forms = set()
+    for seed in range(20):
+        scene = sample_scene(seed, num_objects=3)
+        ((question, answer),) = pairs(listing_row("a.png", scene, seeded(seed, "test")))
+        forms.add(question)
+        ordered = sorted(scene.objects, key=lambda item: item.x)
+        assert [set(pair.split()) for pair in answer.split(", ")] == [{item.colour, item.shape} for item in ordered]
+    assert len(forms) == 2

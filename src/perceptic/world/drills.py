@@ -21,7 +21,7 @@ from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.dense_captions import dense_segments, event_caption
 from perceptic.world.plm_rows import Row, box_map, conversation
 from perceptic.world.question import Question
-from perceptic.world.randomness import pick, shuffled
+from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, location
 from perceptic.world.scene_questions import existence_question, scene_questions
@@ -74,6 +74,23 @@ def label_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
     return {"image": path, "conversations": _about("image", shuffled(rng, turns))}
 
 
+def listing_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
+    """The objects from left to right, by colour and shape or by shape and colour; None for a chart.
+
+    What binds a shape to a colour: the second word of a pair must be that of the object that the first one named. Asked
+    about in questions alone ("what shape is the red object?"), a small model takes much longer to find out.
+    """
+    if not scene.objects:
+        return None
+    ordered = sorted(scene.objects, key=lambda item: item.x)
+    if chance(rng, 0.5):
+        turn = "List the objects from left to right.", ", ".join(f"{item.colour} {item.shape}" for item in ordered)
+    else:
+        said = ", ".join(f"{item.shape} {item.colour}" for item in ordered)
+        turn = "List the shapes with their colours from left to right.", said
+    return {"image": path, "conversations": _about("image", [turn])}
+
+
 def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
     """Which colour-shape pairs a picture has, and how many objects; None for a chart."""
     if not scene.objects:
@@ -114,6 +131,12 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
     ]
     found = [(_GROUNDING.format(caption=brief_noun_phrase(item)), box) for item, box in numbered]
     return [{**row, "conversations": _about("image", turns)} for turns in (described, found)]
+
+
+def event_listing_row(path: str, clip: Clip) -> Row:
+    """What happens in a clip, in order, every object by colour and shape."""
+    told = ", ".join(event_caption(event).removeprefix("The ").removesuffix(".") for event in clip.events)
+    return {"video": path, "conversations": _about("video", [("List the events in order.", told)])}
 
 
 def video_drill_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:

@@ -31,7 +31,8 @@ from perceptic.world.vocabulary import check_split
 
 _PLM_KINDS: Final = (
     "image", "multi_image", "image_region", "video", "text", "rcap", "rtloc", "rdcap",
-    "image_label", "image_existence", "image_drill", "region_drill", "video_drill", "video_locate", "video_tube",
+    "image_label", "image_list", "image_existence", "image_drill", "region_drill",
+    "video_list", "video_drill", "video_locate", "video_tube",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 

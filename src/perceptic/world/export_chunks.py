@@ -20,9 +20,11 @@ from perceptic.world.clip_captioning import clip_captions
 from perceptic.world.clip_rendering import RenderedClip, render_clip_annotated
 from perceptic.world.clip_sampling import sample_clip
 from perceptic.world.drills import (
+    event_listing_row,
     existence_row,
     image_drill_row,
     label_row,
+    listing_row,
     region_drill_rows,
     tube_rows,
     video_drill_row,
@@ -62,7 +64,12 @@ CLIPS_PER_CHUNK: Final = 100
 _QUESTIONS: Final = 8
 _CAPTIONER_NOISE: Final = CaptionNoise(missing=0.1, wrong=0.05)
 
-_IMAGE_DRILLS: Final = {"image_label": label_row, "image_existence": existence_row, "image_drill": image_drill_row}
+_IMAGE_DRILLS: Final = {
+    "image_label": label_row,
+    "image_list": listing_row,
+    "image_existence": existence_row,
+    "image_drill": image_drill_row,
+}
 
 ChunkKind = Literal["images", "videos", "zero_shot"]
 Rows = dict[str, list[dict[str, Any]]]
@@ -190,7 +197,7 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     rows["text"] += [text] if text is not None else []
     drill_rng = seeded(seed, "image drill")
     for kind, make in _IMAGE_DRILLS.items():
-        row = make(path, scene, drill_rng)
+        row = make(path, scene, seeded(seed, kind))
         rows[kind] += [row] if row is not None else []
     rows["region_drill"] += region_drill_rows(path, scene, rendered, drill_rng)
     return scene_annotation(scene, rendered, told, asked)
@@ -229,6 +236,7 @@ def _write_videos(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
 def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, seed: int) -> None:
     rng = seeded(seed, "clip drill")
     asked, located = video_drill_row(path, clip, rng), video_locate_row(path, clip, rng)
+    rows["video_list"].append(event_listing_row(path, clip))
     rows["video_drill"] += [asked] if asked is not None else []
     rows["video_locate"] += [located] if located is not None else []
     rows["video_tube"] += tube_rows(path, clip, rendered, rng)
