@@ -161,13 +161,13 @@ def _print_results(results: list[Any], failures: dict[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from perceptic.evaluate.table import HEADINGS, markdown_table, table_rows
+    from perceptic.evaluate.table import HEADINGS, markdown_table, mean_rows, table_rows
 
     console = Console()
     if not console.is_terminal:
         click.echo(markdown_table(results), nl=False)
     else:
-        rows = [row.cells for row in table_rows(results)]
+        rows = [row.cells for row in [*table_rows(results), *mean_rows(results)]]
         used = [number for number in range(len(HEADINGS)) if number < 4 or any(row[number] for row in rows)]
         table = Table()
         for number in used:

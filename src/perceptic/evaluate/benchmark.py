@@ -11,15 +11,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from perceptic.errors import ConfigError
 from perceptic.train.strict import build
 
-Unit = Literal["percent", "points"]
-"""How a metric is printed: shares in percent; everything else (CIDEr, MME, RMSE, hits) as it is."""
+_OTHER_FILES = ("templates.yaml", "means.yaml")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Benchmark:
         split: of the data. release_name: its folder under the released command line's `dataset_root`.
         items, classes: sizes; None where not stated. A mismatch is a note in the report, never an error.
         metrics: the names that a run reports, headline first.
-        units: metric -> unit, for those that are not shares in percent.
+        units: metric -> "points", for those that are not shares in percent (CIDEr, MME, RMSE, hits).
         templates: name of a template set (`templates.yaml`), used where the data bring none of their own.
         options: what this benchmark sets in its runner's options.
         published: model -> metric -> value, in the unit of the metric.
@@ -90,7 +89,7 @@ def all_benchmarks() -> dict[str, Benchmark]:
     found: dict[str, Benchmark] = {}
     folder = resources.files("perceptic.evaluate") / "benchmarks"
     for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if file.name.endswith(".yaml") and file.name != "templates.yaml":
+        if file.name.endswith(".yaml") and file.name not in _OTHER_FILES:
             for benchmark in parse_entries(file.read_text(encoding="utf-8"), file.name):
                 if benchmark.name in found:
                     raise ConfigError(f"{file.name}: the benchmark '{benchmark.name}' is there twice")
@@ -143,6 +142,23 @@ def find_benchmark(name: str) -> Benchmark:
         hint = f"did you mean {' or '.join(near)}?" if near else "`perceptic eval --list` shows all names"
         raise ConfigError(f"no benchmark or suite is called '{name}'; {hint}")
     return found
+
+
+@dataclass(frozen=True)
+class PublishedMean:
+    """A mean that the papers print: of which benchmarks and metrics (`name metric`), and its values by model."""
+
+    title: str
+    parts: tuple[str, ...]
+    published: dict[str, float]
+
+
+@functools.cache
+def published_means() -> tuple[PublishedMean, ...]:
+    """The means of `means.yaml`."""
+    file = resources.files("perceptic.evaluate") / "benchmarks" / "means.yaml"
+    rows = _read_yaml(file.read_text(encoding="utf-8"))
+    return tuple(build(PublishedMean, row, file.name) for row in rows)
 
 
 @functools.cache

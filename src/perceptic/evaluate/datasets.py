@@ -19,6 +19,7 @@ _SPLIT_NAMES = {
     "dev": ("dev", "val", "validation", "test"),
     "train": ("train", "training"),
 }
+_ALL_SPLIT_NAMES = frozenset(name for names in _SPLIT_NAMES.values() for name in names)
 _TABLES: dict[str, Callable[[list[Path], Path], EvalData]] = {
     ".parquet": read_parquet,
     ".jsonl": read_jsonl,
@@ -109,6 +110,9 @@ def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
         if (root / name).is_dir():
             note = () if name == split else (f"The split '{split}' is not there; measured on '{name}'.",)
             return root / name, note
+    folders = {path.name for path in root.iterdir() if path.is_dir()}
+    if folders and folders <= _ALL_SPLIT_NAMES:
+        raise DataError(f"{root}: has no split '{split}', only {', '.join(sorted(folders))}; name one: --set split=...")
     return root, ()
 
 
@@ -119,8 +123,7 @@ def _split_files(folder: Path, split: str, suffix: str) -> list[Path]:
         named = [file for file in files if name in file.stem.lower().replace("-", "_").split("_")]
         if named:
             return named
-    others = {name for names in _SPLIT_NAMES.values() for name in names}
-    return [file for file in files if not others & set(file.stem.lower().replace("-", "_").split("_"))]
+    return [file for file in files if not _ALL_SPLIT_NAMES & set(file.stem.lower().replace("-", "_").split("_"))]
 
 
 def has_split(root: Path, split: str) -> bool:

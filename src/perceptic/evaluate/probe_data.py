@@ -66,7 +66,8 @@ def read_splits(request: Request[Any], options: ProbeOptions) -> Splits:
         DataError: nothing there, no labels, or too few items to part.
     """
     root = locate(request.benchmark, request.require_data())
-    if has_split(root, "train"):
+    # Both, so that a class of trains is not taken for a training split.
+    if has_split(root, "train") and has_split(root, request.benchmark.split):
         return Splits(open_split(root, "train").labelled(), open_split(root, request.benchmark.split).labelled())
     data = open_split(root, request.benchmark.split).labelled()
     order = np.random.default_rng(request.common.seed).permutation(len(data.items))

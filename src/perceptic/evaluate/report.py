@@ -11,12 +11,12 @@ from pathlib import Path
 from perceptic.__about__ import __version__
 from perceptic.evaluate.benchmark import Benchmark, all_benchmarks
 from perceptic.evaluate.result import ClassShare, Details, EvalResult, Mistake, Score
-from perceptic.evaluate.table import Row, interval_text, settings_text, shown_metrics, table_rows
+from perceptic.evaluate.table import Row, interval_text, mean_rows, settings_text, shown_metrics, table_rows
 
 _STYLE = Path(__file__).with_name("report.css")
 _MAX_BARS = 60
 _CELL = 16
-_LABEL_WIDTH = 130
+_LETTER = 6.4  # pixels of the labels, on average
 _SHORT_LABEL = 20
 _NUMBER_COLUMNS = ("ours", "paper", "guessing", "items")
 
@@ -56,6 +56,8 @@ def _table(results: Sequence[EvalResult]) -> str:
         for place, (row, metric) in enumerate(zip(table_rows([result]), metrics, strict=True)):
             published = result.published.get(metric)
             lines.append(_line(row, number, place, _range(result.metrics[metric], published), has_paper))
+    for row in mean_rows(results):
+        lines.append(_line(row, None, 0, "", has_paper))
     return (
         f'<div class="card scroll"><table class="results"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
@@ -67,8 +69,10 @@ def _published(has_paper: bool) -> tuple[str, ...]:
     return ("paper",) if has_paper else ()
 
 
-def _line(row: Row, number: int, place: int, drawing: str, has_paper: bool) -> str:
-    name = f'<a href="#result-{number}">{escape(row.benchmark)}</a>' if place == 0 else ""
+def _line(row: Row, number: int | None, place: int, drawing: str, has_paper: bool) -> str:
+    """A row of the table; `number` None has no section to point to, `place` above 0 belongs to the row before it."""
+    linked = escape(row.benchmark) if number is None else f'<a href="#result-{number}">{escape(row.benchmark)}</a>'
+    name = linked if place == 0 else ""
     if row.settings and place == 0:
         name += f'<br><span class="soft small">{escape(row.settings)}</span>'
     paper = f'<td class="number">{row.paper}</td>' if has_paper else ""
@@ -161,14 +165,15 @@ def _confusion(details: Details) -> str:
     if not names or len(names) != len(counts):
         return ""
     side = len(names) * _CELL
-    parts = [f'<rect class="frame" x="{_LABEL_WIDTH}" y="{_LABEL_WIDTH}" width="{side}" height="{side}"/>']
+    margin = 14 + round(_LETTER * min(_SHORT_LABEL, max(map(len, names))))
+    parts = [f'<rect class="frame" x="{margin}" y="{margin}" width="{side}" height="{side}"/>']
     for row, (name, line) in enumerate(zip(names, counts, strict=True)):
-        middle, label = _LABEL_WIDTH + row * _CELL + _CELL * 0.7, escape(name[:_SHORT_LABEL])
-        edge = _LABEL_WIDTH - 6
+        middle, label = margin + row * _CELL + _CELL * 0.7, escape(name[:_SHORT_LABEL])
+        edge = margin - 6
         parts.append(f'<text x="{edge}" y="{middle:.0f}" text-anchor="end">{label}</text>')
         parts.append(f'<text transform="translate({middle:.0f} {edge}) rotate(-90)">{label}</text>')
-        parts += _cells(row, names, line)
-    size = _LABEL_WIDTH + side + 4
+        parts += _cells(row, names, line, margin)
+    size = margin + side + 4
     return (
         "<h3>Confusions (rows: true, columns: predicted; point at a cell for its count)</h3>"
         f'<div class="scroll"><svg class="confusion" width="{size}" height="{size}" viewBox="0 0 {size} {size}" '
@@ -176,10 +181,10 @@ def _confusion(details: Details) -> str:
     )
 
 
-def _cells(row: int, names: Sequence[str], counts: Sequence[int]) -> list[str]:
-    total, y = sum(counts), _LABEL_WIDTH + row * _CELL
+def _cells(row: int, names: Sequence[str], counts: Sequence[int], margin: int) -> list[str]:
+    total, y = sum(counts), margin + row * _CELL
     return [
-        f'<rect x="{_LABEL_WIDTH + column * _CELL}" y="{y}" width="{_CELL}" height="{_CELL}" '
+        f'<rect x="{margin + column * _CELL}" y="{y}" width="{_CELL}" height="{_CELL}" '
         f'fill="rgb(var(--heat) / {max(0.08, count / total):.2f})">'
         f"<title>{escape(names[row])} taken for {escape(names[column])}: {count} of {total}</title></rect>"
         for column, count in enumerate(counts)

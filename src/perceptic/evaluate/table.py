@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from perceptic.evaluate.benchmark import Benchmark, all_benchmarks
+from perceptic.evaluate.benchmark import Benchmark, all_benchmarks, published_means
 from perceptic.evaluate.result import EvalResult, Score
 
 HEADINGS = ("benchmark", "model", "metric", "ours", "95 % interval", "paper", "guessing", "items", "settings")
@@ -65,6 +65,35 @@ def table_rows(results: Sequence[EvalResult], *, headline_only: bool = False) ->
     return rows
 
 
+def mean_rows(results: Sequence[EvalResult]) -> list[Row]:
+    """The papers' means, for every model of which all their parts were measured, beside the published ones."""
+    rows = []
+    for model in dict.fromkeys(result.model for result in results):
+        # A control or a part of the data does not belong into a mean.
+        whole = [one for one in results if one.model == model and not one.settings.get("shuffle_labels")]
+        scores = {f"{one.benchmark} {name}": score for one in whole for name, score in one.metrics.items()}
+        for mean in published_means():
+            if all(part in scores for part in mean.parts):
+                score = _mean([(part.split()[0], scores[part]) for part in mean.parts])
+                paper = mean.published.get(model.rpartition("/")[2])
+                values = (f"{score.value:.1f}", interval_text(score), _number(paper), "", "", "")
+                rows.append(Row(mean.title, model, f"mean of {len(mean.parts)}", *values))
+    return rows
+
+
+def _mean(parts: Sequence[tuple[str, Score]]) -> Score:
+    """Mean of scores by benchmark. Errors of different benchmarks are independent, those of one taken as if they were
+    the same, which makes the interval rather too wide."""
+    value = sum(score.value for _, score in parts) / len(parts)
+    down: dict[str, float] = {}
+    up: dict[str, float] = {}
+    for name, score in parts:
+        down[name] = down.get(name, 0.0) + score.value - score.low
+        up[name] = up.get(name, 0.0) + score.high - score.value
+    low, high = (math.hypot(*widths.values()) / len(parts) for widths in (down, up))
+    return Score(value, value - low, value + high)
+
+
 def shown_metrics(result: EvalResult, benchmark: Benchmark | None) -> list[str]:
     """The metrics that the benchmark names, as far as they were measured; the first few of any others."""
     named = [metric for metric in benchmark.metrics if metric in result.metrics] if benchmark else []
@@ -73,7 +102,7 @@ def shown_metrics(result: EvalResult, benchmark: Benchmark | None) -> list[str]:
 
 def markdown_table(results: Sequence[EvalResult]) -> str:
     """A Markdown table; columns that say nothing are left out."""
-    rows = [row.cells for row in table_rows(results)]
+    rows = [row.cells for row in [*table_rows(results), *mean_rows(results)]]
     used = [number for number in range(len(HEADINGS)) if number < 4 or any(row[number] for row in rows)]
     lines = ["| " + " | ".join(HEADINGS[number] for number in used) + " |", "| --- " * len(used) + "|"]
     lines += ["| " + " | ".join(row[number].replace("|", "\\|") for number in used) + " |" for row in rows]
