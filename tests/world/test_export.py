@@ -198,9 +198,11 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
     expected = {"image", "multi_image", "image_region", "video", "text", "rcap", "rtloc", "rdcap"}
     expected |= {
         "image_label",
+        "image_list",
         "image_existence",
         "image_drill",
         "region_drill",
+        "video_list",
         "video_drill",
         "video_locate",
         "video_tube",
