@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from perceptic.data.samples import SampleError
+from perceptic.data.shards import index_shard
 from perceptic.data.tar_units import TarUnits
 from perceptic.data.units import Place, RawPair
 from perceptic.errors import DataError
@@ -117,6 +118,12 @@ def test_a_name_that_comes_twice_is_two_samples(tmp_path: Path) -> None:
         (b"1", "first"),
         (b"2", "second"),
     ]
+
+
+def test_what_macos_puts_between_members_is_passed_over(tmp_path: Path) -> None:
+    members = [("./._a.jpg", b"junk"), ("./a.jpg", b"x"), ("./._a.txt", b"junk"), ("./a.txt", b"words")]
+    assert reasons(read_all(units_of(write_tar(tmp_path / "a.tar", members)))) == ["words"]
+    assert [entry.key for entry in index_shard(tmp_path / "a.tar")] == ["./a"]
 
 
 @pytest.mark.parametrize("cut", [1, 300, 700, 1500])

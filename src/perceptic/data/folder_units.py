@@ -116,7 +116,8 @@ class FolderUnits:
 
 def _from_names(folder: Path) -> tuple[CaptionedFile, ...]:
     paths = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
-    return tuple(CaptionedFile(path) for path in sorted(paths) if path.suffix.lower() in _MEDIA)
+    seen = (path for path in sorted(paths) if not path.name.startswith("."))
+    return tuple(CaptionedFile(path) for path in seen if path.suffix.lower() in _MEDIA)
 
 
 def _from_table(table: Path) -> tuple[CaptionedFile, ...]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from perceptic.configs import Preprocessing
 from perceptic.data.captions import Captions, sidecar_captions, sidecar_fields, text_captions
 from perceptic.data.samples import Sample, SampleError
+from perceptic.data.tar_units import is_hidden, split_name
 from perceptic.data.units import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from perceptic.errors import DataError, MediaError
 from perceptic.media.images import load_image
@@ -71,11 +72,9 @@ def index_shard(shard: Path) -> list[ShardEntry]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for item in archive:
-                if item.isfile():
-                    folder, _, name = item.name.rpartition("/")
-                    key, _, extension = name.partition(".")
-                    members = found.setdefault(f"{folder}/{key}".lstrip("/"), {})
-                    members[extension.lower()] = Member(item.offset_data, item.size)
+                if item.isfile() and not is_hidden(item.name):
+                    key, extension = split_name(item.name)
+                    found.setdefault(key, {})[extension] = Member(item.offset_data, item.size)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{shard}: cannot be read as a tar file: {error}") from error
     return [ShardEntry(shard, key, members) for key, members in found.items()]

@@ -107,7 +107,7 @@ def _groups(stream: BinaryIO) -> Iterator[_Group]:
     start = stream.tell()
     key, members = "", list[_Member]()
     for item in _headers(stream):
-        item_key, extension = _split(item.name)
+        item_key, extension = split_name(item.name)
         if members and (item_key != key or extension in {member.extension for member in members}):
             yield _Group(key, start, item.offset, tuple(members))
             start, members = item.offset, []
@@ -122,7 +122,7 @@ def _headers(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         while (item := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # it would remember every member of a large shard
-            if item.isreg():
+            if item.isreg() and not is_hidden(item.name):
                 yield item
         # A damaged header ends the walk like the end of the archive does, in silence.
         stream.seek(archive.offset)
@@ -130,11 +130,16 @@ def _headers(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             raise tarfile.ReadError(f"no tar header at byte {archive.offset}")
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """Key and extension: a key ends at the first dot of the file's name."""
     folder, _, file = name.rpartition("/")
     key, _, extension = file.partition(".")
     return f"{folder}/{key}".lstrip("/"), extension.lower()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file's name begins with a dot, as what macOS puts between the members of a tar does."""
+    return name.rpartition("/")[2].startswith(".")
 
 
 @dataclass(frozen=True)
