@@ -16,7 +16,7 @@ from perceptic.tasks.seeing import Seeing
 from perceptic.tasks.world_exam import SCORES, ExamScore, chance_of, take_world_exam
 from perceptic.tasks.world_exam_items import SECTIONS, ExamWorld
 
-PICTURES = ("existence", "colour", "shape", "count", "ocr", "chart", "boxed_name")
+PICTURES = ("existence", "colour", "shape", "count", "size", "texture", "location", "ocr", "chart", "boxed_name")
 CLIPS = ("motion_direction", "event_order", "rtloc", "rcap", "rdcap")
 FEW = 8
 

@@ -98,6 +98,7 @@ def open_replies(path: Path | None) -> Iterator[ReplyStore]:
         if path is not None:
             lock = path.with_name(path.name + ".lock")
             stack.enter_context(exclusive_lock(lock, f"{path}: another process is writing it; wait for it"))
+            stack.callback(lock.unlink, missing_ok=True)
         store = ReplyStore(path)
         stack.callback(store.close)
         yield store
