@@ -13,6 +13,7 @@ from perceptic.train.recipe import load_recipe
 from perceptic.train.runs import train
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch hides it by a filter of its own
 @pytest.mark.slow  # compiling takes minutes
 def test_rising_resolutions_compiled_are_those_of_plain_torch(tmp_path, data_cache, goldens):
     changes = json.loads((goldens / "train" / "nano-mask.json").read_text())["changes"]
