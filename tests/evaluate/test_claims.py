@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from perceptic.cli.main import run
 from perceptic.errors import ConfigError, DataError
-from perceptic.evaluate.claims import battery, order, recipes
+from perceptic.evaluate.claims import battery, distilling, order, recipes, video
 from perceptic.evaluate.claims.claim import Claim, Curve, Quantity, SeedResult, Setting, estimate, judge, judge_all
 from perceptic.evaluate.claims.grounding import box_iou
 from perceptic.evaluate.claims.mini import Arm, mini_recipe, run_name, trained
@@ -146,19 +147,28 @@ def test_the_command_lists_and_refuses(tmp_path: Path, capsys: pytest.CaptureFix
 # Experiments
 
 
-ARMS = (recipes.BASE, recipes.PROGRESSIVE, recipes.HIGH_LAST, recipes.ABSOLUTE_ONLY, recipes.AUGMENTED)
+RECIPE_ARMS = (recipes.BASE, recipes.PROGRESSIVE, recipes.HIGH_LAST, recipes.ABSOLUTE_ONLY, recipes.AUGMENTED)
+ALL_ARMS = (*RECIPE_ARMS, distilling.ALONE, *distilling.STUDENTS.values(), video.CLIPS, video.PICTURES)
 
 
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", ALL_ARMS, ids=lambda arm: arm.name)
 def test_every_arm_is_a_recipe(arm: Arm, tmp_path: Path) -> None:
     path = tmp_path / "mini.yaml"
     path.write_text(mini_recipe(arm.recipe))
-    tokens: list[int] = []
-    for loaded in (load_recipe(path, (*arm.changes, "seed=1")), load_recipe(path)):
+    steps = []
+    for scale in (1.0, 0.5):
+        loaded = load_recipe(path, (*arm.scaled(scale).all_changes, "seed=1"))
         assert isinstance(loaded, Recipe)
-        tokens.append(sum(stage.steps * (stage.image_size // 8) ** 2 for stage in loaded.phases[0].stages))
+        steps.append(loaded.num_steps)
+    assert steps[1] == pytest.approx(steps[0] / 2, abs=2)
+
+
+@pytest.mark.parametrize("arm", RECIPE_ARMS, ids=lambda arm: arm.name)
+def test_arms_use_as_many_tokens_as_they_say(arm: Arm) -> None:
+    stages = arm.stages or recipes.BASE.scaled(1.0001).stages
+    tokens = sum(steps * (size // 8) ** 2 for size, steps in stages)
     share = {"progressive": 0.60, "high resolution last": 1.02}.get(arm.name, 1.0)
-    assert tokens[0] / tokens[1] == pytest.approx(share, abs=0.02)
+    assert tokens / (500 * 4**2) == pytest.approx(share, abs=0.02)
 
 
 def test_runs_are_named_by_what_decides_them() -> None:
@@ -188,12 +198,31 @@ def test_windows_are_the_same_for_every_arm() -> None:
     assert first.pixels.shape[1:] == (1, 3, 48, 48)
 
 
+FEW = ("data.closeups.count=300", "tokenizer.num_samples=300")
+
+
 @pytest.mark.slow
-def test_a_recipe_claim_runs_end_to_end(tmp_path: Path) -> None:
-    """An arm of two steps: trained, kept, and measured; an untrained encoder guesses."""
-    changes = ("phases.0.stages=[{image_size: 32, steps: 2}]", "data.closeups.count=300", "tokenizer.num_samples=300")
-    folder = trained(Arm("short", changes), 0, tmp_path)
-    assert trained(Arm("short", changes), 0, tmp_path) == folder
+def test_a_run_is_kept_and_measured(tmp_path: Path) -> None:
+    """Two steps: trained, kept, and measured; an untrained encoder guesses."""
+    arm = Arm("short", FEW, stages=((32, 2),))
+    folder = trained(arm, 0, Setting(tmp_path))
+    assert trained(arm, 0, Setting(tmp_path)) == folder
     scores = battery.shape_accuracy(folder, 32)
     assert set(scores) == {"known", "foreign", "poses and backgrounds", "palette swap", "outline", "confusables"}
     assert scores["known"] < 20.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arm",
+    [
+        replace(distilling.ALONE, changes=(*distilling.ALONE.changes, "data.closeups.count=300")),
+        replace(distilling.STUDENTS[200], changes=(*distilling.STUDENTS[200].changes, "data.closeups.count=300")),
+        replace(video.CLIPS, changes=("data.clips.count=40", "data.images.count=40")),
+        replace(video.PICTURES, changes=(*video.PICTURES.changes, "data.clips.count=40", "data.images.count=300")),
+    ],
+    ids=lambda arm: arm.name,
+)
+def test_arms_with_a_teacher_or_a_start_train(arm: Arm, tmp_path: Path) -> None:
+    short = arm.scaled(1 / 250) if arm.recipe == "mini" else arm.scaled(1 / 60)
+    assert (trained(short, 0, Setting(tmp_path)) / "model.safetensors").exists()

@@ -83,12 +83,12 @@ def line_chart(
 
 def interval_chart(title: str, rows: Sequence[Effect], *, x_label: str, width: int = 640) -> str:
     """Effects around zero: the estimate, its interval, and each run as a small dot."""
-    left, row_height = 210, 34
+    left, row_height = max(120, 24 + int(6.6 * max((len(row.name) for row in rows), default=0))), 34
     height = 48 + row_height * len(rows) + 34
     values = [0.0, *(v for row in rows for v in (row.low, row.high, row.value, *row.points) if math.isfinite(v))]
     across = _Scale.over(values, left, width - 24, padded=True)
     bottom = 40 + row_height * len(rows)
-    parts = [_text(8, 16, title, kind="title")]
+    parts = [_text(8, 16, title, kind="title")] if title else []
     for tick in across.ticks():
         kind = "zero" if tick == 0 else "grid"
         parts.append(

@@ -66,10 +66,12 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an experiment may use: `work` keeps trained models and data of all claims; `model` is what is studied."""
+    """What an experiment may use: `work` keeps trained models and data of all claims, `model` is what is studied, and
+    `scale` multiplies the steps of everything that is trained."""
 
     work: Path
     model: str = "PE-Core-Nano"
+    scale: float = 1.0
     on_progress: OnProgress = ignore_progress
 
 

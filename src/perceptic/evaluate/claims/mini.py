@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from perceptic.errors import TrainError
-from perceptic.evaluate.request import OnProgress, ignore_progress
+from perceptic.evaluate.claims.claim import Setting
 from perceptic.files import atomic_path
 from perceptic.train.recipe import load_recipe, parse_yaml
 from perceptic.train.runs import RunCallbacks, train
@@ -21,11 +21,32 @@ from perceptic.train.runs import RunCallbacks, train
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of an experiment: `changes` are "key=value" as `perceptic train --set` takes them."""
+    """One side of an experiment.
+
+    Attributes:
+        changes: "key=value" as `perceptic train --set` takes them. recipe: a YAML file beside this module.
+        stages: (pixels a side, steps) one after the other; () for those of the recipe.
+    """
 
     name: str
     changes: tuple[str, ...] = ()
+    stages: tuple[tuple[int, int], ...] = ()
     recipe: str = "mini"
+
+    def scaled(self, scale: float) -> Arm:
+        """The arm with `scale` times the steps."""
+        if scale == 1:
+            return self
+        stages = self.stages or _own_stages(self.recipe)
+        return replace(self, stages=tuple((size, max(1, round(steps * scale))) for size, steps in stages))
+
+    @property
+    def all_changes(self) -> tuple[str, ...]:
+        """With the stages as a change."""
+        if not self.stages:
+            return self.changes
+        listed = ", ".join(f"{{image_size: {size}, steps: {steps}}}" for size, steps in self.stages)
+        return (*self.changes, f"phases.0.stages=[{listed}]")
 
 
 def mini_recipe(name: str) -> str:
@@ -33,29 +54,35 @@ def mini_recipe(name: str) -> str:
     return (resources.files("perceptic.evaluate.claims") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
+def _own_stages(recipe: str) -> tuple[tuple[int, int], ...]:
+    stages = parse_yaml(mini_recipe(recipe), recipe)["phases"][0]["stages"]
+    return tuple((stage["image_size"], stage["steps"]) for stage in stages)
+
+
 def run_name(arm: Arm, seed: int) -> str:
     """A folder name for an arm: its name for people and a digest of everything that decides the weights."""
-    facts = json.dumps([parse_yaml(mini_recipe(arm.recipe), arm.recipe), sorted(arm.changes), seed])
+    facts = json.dumps([parse_yaml(mini_recipe(arm.recipe), arm.recipe), sorted(arm.all_changes), seed])
     return f"{arm.name}-seed{seed}-{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
 
 
-def trained(arm: Arm, seed: int, work: Path, on_progress: OnProgress = ignore_progress) -> Path:
+def trained(arm: Arm, seed: int, setting: Setting) -> Path:
     """The model folder of an arm at a seed, trained now unless it is there.
 
-    Args:
-        work: folder of runs and decoded data, shared by all claims.
+    It lies in the setting's `work`, which all claims share.
 
     Raises:
         TrainError: the run was stopped (the same call goes on from its last checkpoint), or diverged.
     """
+    arm = arm.scaled(setting.scale)
+    work = setting.work
     out = work / "runs" / run_name(arm, seed)
     if (out / "model" / "config.json").exists():
         return out / "model"
     with atomic_path(work / "recipes" / f"{out.name}.yaml") as path:
         path.write_text(mini_recipe(arm.recipe), encoding="utf-8")
-    recipe = load_recipe(work / "recipes" / f"{out.name}.yaml", (*arm.changes, f"seed={seed}"))
+    recipe = load_recipe(work / "recipes" / f"{out.name}.yaml", (*arm.all_changes, f"seed={seed}"))
     total = recipe.num_steps
-    callbacks = RunCallbacks(on_step=lambda step: on_progress(f"{arm.name}, seed {seed}", step.step + 1, total))
+    callbacks = RunCallbacks(on_step=lambda step: setting.on_progress(f"{arm.name}, seed {seed}", step.step + 1, total))
     result = train(recipe, out, work / "data", callbacks=callbacks)
     if result.model_folder is None:
         raise TrainError(f"stopped while training {out.name} at step {result.next_step}; run the claim again to go on")

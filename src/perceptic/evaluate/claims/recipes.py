@@ -20,13 +20,8 @@ _SETTING = (
 _SMALL = "500 steps on 16 shapes of one object; the foreign pictures stand in for the papers' robustness sets."
 
 BASE = Arm("base")
-PROGRESSIVE = Arm(
-    "progressive",
-    ("phases.0.stages=[{image_size: 16, steps: 167}, {image_size: 24, steps: 167}, {image_size: 32, steps: 166}]",),
-)
-HIGH_LAST = Arm(
-    "high resolution last", ("phases.0.stages=[{image_size: 32, steps: 340}, {image_size: 48, steps: 75}]",)
-)
+PROGRESSIVE = Arm("progressive", stages=((16, 167), (24, 167), (32, 166)))
+HIGH_LAST = Arm("high resolution last", stages=((32, 340), (48, 75)))
 ABSOLUTE_ONLY = Arm("absolute only", ("model_overrides.vision.use_rope2d=false",))
 AUGMENTED = Arm(
     "augmented",
@@ -39,7 +34,7 @@ AUGMENTED = Arm(
 
 def _compare(first: Arm, second: Arm, first_size: int = _SIZE) -> Callable[[int, Setting], SeedResult]:
     def run(seed: int, setting: Setting) -> SeedResult:
-        folders = [trained(arm, seed, setting.work, setting.on_progress) for arm in (first, second)]
+        folders = [trained(arm, seed, setting) for arm in (first, second)]
         scores = [shape_accuracy(folders[0], first_size), shape_accuracy(folders[1], _SIZE)]
         return difference(scores[0], scores[1], (first.name, second.name))
 
@@ -67,7 +62,7 @@ def _grids(seed: int, setting: Setting) -> SeedResult:
     sizes = (_SIZE, 48, 64)
     known: dict[str, list[float]] = {}
     for arm in (BASE, ABSOLUTE_ONLY):
-        folder = trained(arm, seed, setting.work, setting.on_progress)
+        folder = trained(arm, seed, setting)
         for size in sizes:
             found = shape_accuracy(folder, size)
             scores |= {f"{arm.name} at {size} px: {kind}": found[kind] for kind in ("known", "foreign")}

@@ -140,13 +140,18 @@ def _scores(finding: Finding) -> str:
     rows = []
     for name in names:
         values = [result.scores.get(name, math.nan) for result in finding.results]
-        rows.append((name, *(f"{value:.4g}" for value in values), f"{sum(values) / len(values):.4g}"))
+        rows.append((name, *(_plain(value) for value in values), _plain(sum(values) / len(values))))
     return table(headings, rows)
 
 
 def _interval(effect: Found) -> str:
     low, high = effect.estimate.low, effect.estimate.high
     return "" if math.isnan(low) else f"{low:+.1f} to {high:+.1f}"
+
+
+def _plain(value: float) -> str:
+    """One digit for percentages and the like; small numbers as they are."""
+    return f"{value:.1f}" if value == 0 or abs(value) >= 0.1 else f"{value:.1g}"
 
 
 def _capital(words: str) -> str:

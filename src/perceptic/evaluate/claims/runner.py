@@ -52,15 +52,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class ClaimOptions:
-    """How claims are run: seeds 0, 1, ..., and minutes for each claim, after which no further seed is begun."""
+    """How claims are run: seeds 0, 1, ..., and minutes for each claim, after which no further seed is begun. `scale`
+    multiplies the steps of what is trained."""
 
     num_seeds: int = 3
     budget_minutes: float = 20.0
     model: str = "PE-Core-Nano"
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.num_seeds < 1 or self.budget_minutes < 0:
-            raise ConfigError("num_seeds must be at least 1 and budget_minutes at least 0")
+        if self.num_seeds < 1 or self.budget_minutes < 0 or self.scale <= 0:
+            raise ConfigError("num_seeds must be at least 1, budget_minutes at least 0 and scale above 0")
 
 
 def run_claim(
@@ -82,7 +84,7 @@ def run_claim(
                 out_of_budget = True
                 continue
             on_progress(f"claim {claim.number}, seed {seed}", 0, 1)
-            kept = claim.run(seed, Setting(out / "work", options.model, on_progress))
+            kept = claim.run(seed, Setting(out / "work", options.model, options.scale, on_progress))
             write_text(path, json.dumps({**_facts(claim, options), "versions": versions(), **asdict(kept)}, indent=1))
         results[seed] = kept
     if not results:
@@ -144,7 +146,8 @@ def _finding(claim: Claim, results: dict[int, SeedResult], seconds: float, out_o
 
 
 def _facts(claim: Claim, options: ClaimOptions) -> dict[str, str]:
-    return {"experiment": claim.experiment, "model": options.model}
+    facts = {"experiment": claim.experiment, "model": options.model}
+    return facts if options.scale == 1 else {**facts, "scale": f"{options.scale:g}"}
 
 
 def _kept(path: Path, claim: Claim, options: ClaimOptions) -> SeedResult | None:
@@ -152,7 +155,8 @@ def _kept(path: Path, claim: Claim, options: ClaimOptions) -> SeedResult | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if any(values[key] != value for key, value in _facts(claim, options).items()):
+        facts = _facts(claim, options)
+        if any(values.get(key) != facts.get(key) for key in ("experiment", "model", "scale")):
             return None
         curves = tuple(Curve(one["name"], tuple(one["x"]), tuple(one["y"])) for one in values["curves"])
         return SeedResult(values["effects"], values["scores"], curves)
