@@ -118,6 +118,17 @@ def test_several_sentences_of_a_video(exported: Path, tmp_path: Path) -> None:
     assert item.captions == ("a dog", "a brown dog", "it runs")
 
 
+def test_rows_of_one_picture_come_together(exported: Path, tmp_path: Path) -> None:
+    shutil.copy(next((exported / "images").glob("*.png")), tmp_path / "a.png")
+    rows = [{"image": "a.png", "caption": text} for text in ("one", "two")]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (item,) = open_split(tmp_path, "test").captioned().items
+    assert item.captions == ("one", "two")
+    (tmp_path / "test.jsonl").write_text('{"image": "a.png", "label": 0}\n{"image": "a.png", "label": 1}\n')
+    with pytest.raises(DataError, match="two labels"):
+        open_split(tmp_path, "test")
+
+
 def test_pe_video_sidecars(exported: Path, tmp_path: Path) -> None:
     content_ = next((exported / "videos").glob("*.mp4")).read_bytes()
     sidecar = json.dumps(
@@ -165,6 +176,17 @@ def test_splits(shapes: Path, tmp_path: Path) -> None:
     assert data.where == tmp_path / "val"
     assert "measured on 'val'" in data.notes[0]
     assert not has_split(shapes, "train")
+
+
+def test_a_class_called_train_is_a_class(shapes: Path, tmp_path: Path) -> None:
+    as_folders(shapes, tmp_path)
+    (tmp_path / "star").rename(tmp_path / "train")
+    assert "train" in open_split(tmp_path, "test").labelled().class_names
+    assert not has_split(tmp_path, "test")
+    only = tmp_path / "only"
+    as_folders(shapes, only / "train")
+    with pytest.raises(DataError, match="has no split 'test', only train"):
+        open_split(only, "test")
 
 
 def test_limits_are_drawn_by_the_seed(shapes: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perceptic.errors import ConfigError, DataError
+from perceptic.errors import ConfigError, DataError, OutputError
 from perceptic.evaluate import zero_shot
 from perceptic.evaluate.benchmark import find_benchmark
 from perceptic.evaluate.request import Common, ModelUnderTest, Request
@@ -19,6 +19,7 @@ from perceptic.evaluate.result import Details, EvalResult, Measured, Mistake, Sc
 from perceptic.evaluate.result_folder import ResultFolder, write_results
 from perceptic.evaluate.run import RunCallbacks, RunPlan, run_benchmarks
 from perceptic.evaluate.table import markdown_table, table_rows
+from perceptic.tasks.file_lock import exclusive_lock
 
 
 @pytest.fixture
@@ -163,6 +164,22 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("torn")
     with pytest.raises(DataError, match="not results of perceptic"):
         ResultFolder(tmp_path)
+
+
+def test_one_process_writes_to_a_folder(plan: RunPlan) -> None:
+    assert plan.out is not None
+    with exclusive_lock(plan.out / ".lock", "busy"), pytest.raises(OutputError, match="another process is measuring"):
+        run_benchmarks(plan)
+
+
+def test_lost_pictures_do_not_lose_the_numbers(plan: RunPlan) -> None:
+    assert plan.out is not None
+    run_benchmarks(plan)
+    for file in (plan.out / "details").iterdir():
+        file.write_text("torn")
+    (back,) = run_benchmarks(plan)
+    assert back.details == Details()
+    assert back.metrics["acc1"].value > 50
 
 
 def test_one_bad_data_set_does_not_stop_the_others(plan: RunPlan, tmp_path: Path) -> None:

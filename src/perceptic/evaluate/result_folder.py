@@ -66,9 +66,10 @@ class ResultFolder:
 
     def _with_details(self, result: EvalResult) -> EvalResult:
         path = self.path / DETAILS / f"{_slug(result)}.json"
-        if not path.exists():
-            return result
-        return dataclasses.replace(result, details=_details(json.loads(path.read_text(encoding="utf-8"))))
+        try:
+            return dataclasses.replace(result, details=_details(json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, KeyError, TypeError):
+            return result  # the numbers stand without their pictures
 
 
 def write_results(folder: Path, results: Sequence[EvalResult]) -> None:

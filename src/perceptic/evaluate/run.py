@@ -16,6 +16,7 @@ from perceptic.evaluate.request import Common, ModelUnderTest, OnProgress, Reque
 from perceptic.evaluate.result import EvalResult, Measured, make_result, versions
 from perceptic.evaluate.result_folder import ResultFolder
 from perceptic.evaluate.runners import PLM_TASKS, build_options, check_options, runner_for
+from perceptic.tasks.file_lock import exclusive_lock
 
 FEATURES = "features"
 _MAX_FILES = 200_000
@@ -61,12 +62,21 @@ def run_benchmarks(plan: RunPlan, callbacks: RunCallbacks | None = None) -> list
 
     Raises:
         ConfigError: an option that no runner knows, or models that suit none of the benchmarks.
-        PercepticError: the only benchmark failed, or the results cannot be written.
+        PercepticError: the only benchmark failed, or the results cannot be written; another process writes there.
     """
     tell = callbacks or RunCallbacks()
     pairs = _pairs(plan, tell)
     check_options([runner_for(benchmark) for benchmark, _ in pairs], plan.options)
-    folder = None if plan.out is None else ResultFolder(plan.out)
+    if plan.out is None:
+        return _run_pairs(plan, pairs, None, tell)
+    busy = f"{plan.out}: another process is measuring there; wait for it, or give another --out"
+    with exclusive_lock(plan.out / ".lock", busy):
+        return _run_pairs(plan, pairs, ResultFolder(plan.out), tell)
+
+
+def _run_pairs(
+    plan: RunPlan, pairs: Sequence[tuple[Benchmark, ModelUnderTest]], folder: ResultFolder | None, tell: RunCallbacks
+) -> list[EvalResult]:
     results = []
     for benchmark, model in pairs:
         tell.on_start(benchmark, model)

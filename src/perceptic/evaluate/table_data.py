@@ -100,6 +100,7 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
 
 def _from_rows(rows: list[dict[str, Any]], root: Path, layout: str) -> EvalData:
     media = []
+    rows = _merged(rows)
     for row in rows:
         name = str(row[_medium_field(row, row["_where"])])
         path = _media_path(root, name, row["_where"])
@@ -110,6 +111,18 @@ def _from_rows(rows: list[dict[str, Any]], root: Path, layout: str) -> EvalData:
     labels, names = named_labels([_label(row) for row in rows], (), root)
     items = [EvalItem(medium, label, _captions(row)) for medium, label, row in zip(media, labels, rows, strict=True)]
     return EvalData(root, layout, tuple(items), names)
+
+
+def _merged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one medium as one row with all their captions, which is how caption sets often come."""
+    found: OrderedDict[str, dict[str, Any]] = OrderedDict()
+    for row in rows:
+        name = str(row[_medium_field(row, row["_where"])])
+        first = found.setdefault(name, {**row, "captions": []})
+        if _label(first) != _label(row):
+            raise DataError(f"{row['_where']}: {name} has two labels, {_label(first)!r} and {_label(row)!r}")
+        first["captions"] = [*first["captions"], *_captions(row)]
+    return list(found.values())
 
 
 def _medium_field(row: Mapping[str, Any], where: str) -> str:
