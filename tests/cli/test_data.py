@@ -57,6 +57,27 @@ def test_stages_look_differently(world_folder: Path, capsys: Captured) -> None:
     assert found["2"]["num_chunks"] > found["2"]["num_usable"]
 
 
+def test_a_recipe_says_how_its_phases_look(world_folder: Path, tmp_path: Path, capsys: Captured) -> None:
+    registry = world_folder / "plm" / "datasets.yaml"
+    phases = [
+        {"name": "one", "stage": 1, "mix": "world_image:1", "steps": 1, "learning_rate": 0.1},
+        {"name": "two", "stage": 3, "mix": "world_video:1", "steps": 1, "learning_rate": 0.1, "max_tokens": 900,
+         "stage_overrides": {"max_video_frames": 4}},
+    ]  # fmt: skip
+    recipe = {"name": "mine", "objective": "plm", "model": "PLM-Nano", "data": {"registry": str(registry)},
+              "phases": phases}  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(json.dumps(recipe))
+    command = ["data", "check", "-", "--recipe", str(tmp_path / "mine.yaml"), "--jobs", "1", "--json"]
+    found = []
+    for phase in ([], ["--phase", "one"]):
+        assert run([*command, *phase]) == 0
+        (data_set,) = json.loads(capsys.readouterr().out)["row_sets"]
+        found.append((data_set["name"], data_set["num_chunks"] / data_set["num_usable"]))
+    assert found == [("world_video", 4), ("world_image", 1)]
+    assert run([*command, "--phase", "three"]) == 1
+    assert "the recipe has one, two" in capsys.readouterr().err
+
+
 def test_bad_rows_decide_the_exit_status(tmp_path: Path, capsys: Captured) -> None:
     good = {"conversations": [{"from": "human", "value": "What?"}, {"from": "assistant", "value": "That."}]}
     rows = [good, {"image": "gone.png", **good}, {"conversations": good["conversations"][:1]}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image
 
 from perceptic.data.folder_units import TABLES, FolderUnits
-from perceptic.data.plm_rows import ImageRow, PlmRow, Turn, VideoRow
+from perceptic.data.pair_decoder import decode
+from perceptic.data.plm_rows import ImageRow, PlmRow, RowError, Turn, VideoRow
 from perceptic.data.registry import open_mix, parse_mix, read_registry
+from perceptic.data.row_files import RowFile
 from perceptic.data.samples import SampleError
 from perceptic.data.units import Place, RawPair
 from perceptic.errors import ConfigError, DataError
@@ -76,6 +79,36 @@ def test_text_files_beside_the_pictures(tmp_path: Path) -> None:
         "C.",
     ]
     assert [item.is_video for item in found if isinstance(item, RawPair)] == [False, True, False]
+
+
+def test_huge_files_cost_nothing(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.txt"):
+        with (tmp_path / name).open("wb") as stream:
+            stream.truncate(10 << 30)
+    (found,) = read_all(FolderUnits.find(tmp_path))
+    assert isinstance(found, SampleError)
+    assert found.reason == "caption too large"
+    (tmp_path / "a.txt").write_text("zeros")
+    (raw,) = read_all(FolderUnits.find(tmp_path))
+    assert isinstance(raw, RawPair)
+    with pytest.raises(SampleError, match="not an image"):
+        decode(raw, 1)
+    with (tmp_path / "rows.jsonl").open("wb") as stream:
+        stream.truncate(1 << 27)
+    with pytest.raises(RowError, match="row too long"):
+        RowFile(tmp_path / "rows.jsonl").row(0)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.jpg"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"\x00\x00\x00\x18ftypmp42" + b"\0" * 99])
+def test_damaged_media_are_bad_samples(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "a.txt").write_text("words")
+    (raw,) = read_all(FolderUnits.find(tmp_path))
+    assert isinstance(raw, RawPair)
+    for medium in (raw.content, content):
+        with pytest.raises(SampleError):
+            decode(replace(raw, content=medium), 4 if raw.is_video else 1)
 
 
 def test_long_folders_are_cut_into_units(tmp_path: Path) -> None:

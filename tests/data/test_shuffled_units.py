@@ -77,14 +77,14 @@ def epochs_seen(readers: list[ShuffledUnits], num_epochs: int) -> list[Counter[S
     return seen
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(UNITS, st.integers(1, 7), st.integers(1, 12), st.integers(0, 5))
 def test_every_sample_comes_once_an_epoch(units: Listed, count: int, buffer_size: int, seed: int) -> None:
     readers = [ShuffledUnits(units, Reader(index, count), seed, buffer_size) for index in range(count)]
     assert epochs_seen(readers, 2) == [units.samples, units.samples]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(UNITS, st.integers(1, 5), st.integers(1, 12), st.integers(0, 40), st.integers(0, 40))
 def test_a_restored_reader_goes_on_exactly(
     units: Listed, count: int, buffer_size: int, before: int, other: int
@@ -100,7 +100,7 @@ def test_a_restored_reader_goes_on_exactly(
     assert one.state() == two.state()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     UNITS, st.lists(st.integers(0, 12), min_size=1, max_size=5), st.integers(1, 6), st.integers(1, 8), st.integers(0, 9)
 )

@@ -17,6 +17,9 @@ Captions = tuple[str, str, str]
 FIELDS: Final = ("description", "caption", "model_caption", "human_caption")
 """Caption fields of a sidecar, by how long their texts usually are."""
 
+MAX_BYTES: Final = 1 << 24
+"""Larger text files and sidecars are refused before they are read: they are something else, or damaged."""
+
 
 def sidecar_fields(content: bytes, where: str) -> dict[str, Any]:
     """A JSON sidecar's object; anything but an object counts as empty.

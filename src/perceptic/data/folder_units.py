@@ -17,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perceptic.data.captions import Captions, sidecar_captions, sidecar_fields, text_captions, three_captions
+from perceptic.data.captions import MAX_BYTES, Captions, sidecar_captions, sidecar_fields, text_captions, three_captions
 from perceptic.data.json_lines import objects
 from perceptic.data.samples import SampleError
 from perceptic.data.units import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, Place, RawPair
@@ -46,7 +46,10 @@ class CaptionedFile:
             return three_captions(self.texts, str(self.path))
         for suffix, read in ((".txt", text_captions), (".json", _sidecar)):
             try:
-                return read(self.path.with_suffix(suffix).read_bytes(), str(self.path))
+                file = self.path.with_suffix(suffix)
+                if file.stat().st_size > MAX_BYTES:
+                    raise SampleError(str(self.path), "caption too large", f"{file.name} has more than 16 MiB")
+                return read(file.read_bytes(), str(self.path))
             except FileNotFoundError:
                 continue
             except OSError as error:

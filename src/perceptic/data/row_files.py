@@ -19,6 +19,8 @@ from perceptic.errors import DataError
 
 _BLOCK_BYTES = 1 << 24
 _NEWLINE = 10
+_MAX_ROW_BYTES = 1 << 26
+"""A line of more is no row but a damaged file; it is not read into memory."""
 
 
 class RowFile:
@@ -45,6 +47,8 @@ class RowFile:
     def row(self, index: int) -> PlmRow:
         """Row `index`, from 0. Raises RowError for a line that is no row."""
         start, end = map(int, self._starts[index : index + 2])
+        if end - start > _MAX_ROW_BYTES:
+            raise RowError(self.where(index), "row too long", f"it has {end - start:,} bytes")
         try:
             with self.path.open("rb") as stream:
                 stream.seek(start)

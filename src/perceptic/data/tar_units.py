@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from perceptic.data.captions import Captions, sidecar_captions, sidecar_fields, text_captions
+from perceptic.data.captions import MAX_BYTES, Captions, sidecar_captions, sidecar_fields, text_captions
 from perceptic.data.samples import SampleError
 from perceptic.data.units import Place, RawPair, check_extension
 from perceptic.errors import DataError
@@ -168,7 +168,7 @@ class _Sample:
 
     def _content(self, extension: str) -> bytes:
         member = next(member for member in self.group.members if member.extension == extension)
-        if member.size > MAX_MEMBER_BYTES:
+        if member.size > (MAX_BYTES if extension in ("txt", "json") else MAX_MEMBER_BYTES):
             raise SampleError(self.where, "member too large", f"its {extension} has {member.size:,} bytes")
         self.stream.seek(member.offset)
         return self.stream.read(member.size)
