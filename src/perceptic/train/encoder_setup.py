@@ -27,9 +27,11 @@ from perceptic.train.encoder_model import (
 )
 from perceptic.train.loop import Trainer
 from perceptic.train.objectives import Objective
+from perceptic.train.parallel_model import share_model
 from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
-from perceptic.train.recipe import Recipe
+from perceptic.train.recipe import PhaseRecipe, Recipe
+from perceptic.train.sources import BatchSource
 from perceptic.train.validation import Validation
 from perceptic.weights.pretrained import CLIP as PretrainedCLIP
 
@@ -73,21 +75,19 @@ class EncoderSetup:
         model = first_model(recipe, context.device)
         if recipe.compile:
             compile_blocks(model)
+        share_model(model, recipe.parallel, context.processes)
         objective = make_objective(recipe, self.tokenizer, context.device)
         return Trainer(
             recipe=recipe,
             model=model,
             objective=objective,
             optimizer=optimizer_of(recipe, model),
-            sources={
-                phase.name: phase_source(recipe, phase, self.pools, self.tokenizer, context.device)
-                for phase in recipe.phases
-            },
+            sources={phase.name: self._source(phase) for phase in recipe.phases},
             plan=self.parts[part],
             checkpoints=context.checkpoints,
             sink=context.sink,
             count_samples=lambda batch: len(batch.ids),
-            device=context.device,
+            processes=context.processes,
             on_step=context.on_step,
             stop=context.stop,
             validation=self._validation(objective),
@@ -102,16 +102,20 @@ class EncoderSetup:
         phase = dataclasses.replace(self.recipe.phases[0], data=recipe.data, augmentation=NO_AUGMENTATION)
         return Validation(
             objective=objective,
-            open_source=lambda: phase_source(self.recipe, phase, self.pools, self.tokenizer, self.context.device),
+            open_source=lambda: self._source(phase),
             num_batches=recipe.batches,
             weigh=lambda batch: len(batch.ids),
         )
 
-    def export(self, model: nn.Module, folder: Path) -> Path:
+    def _source(self, phase: PhaseRecipe) -> BatchSource[Batch]:
+        processes = self.context.processes
+        return phase_source(self.recipe, phase, self.pools, self.tokenizer, processes.device, processes.reader)
+
+    def export(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> Path:
         """bf16 weights, preprocessing and tokenizer."""
         assert isinstance(model, CLIP)
         finished = PretrainedCLIP(model.config)
-        finished.load_state_dict(saved_weights(model.state_dict()))
+        finished.load_state_dict(saved_weights(weights))
         preprocessing = Preprocessing(image_size=finished.image_size)
         return finished.to(torch.bfloat16).save_pretrained(
             folder, preprocessing=preprocessing, tokenizer=self.tokenizer

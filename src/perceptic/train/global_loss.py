@@ -1,7 +1,7 @@
 """Contrastive losses over the batches of all processes together, in memory linear in the batch of one.
 
 The pairs of all processes are scored, but no matrix of scores is ever whole. Texts come round by round: in each, every
-process gives the same number of its own to all, so that what is in memory is as large as its own features, however many
+process gives the same number of its own to all, so that a round is a quarter of a process's own texts, however many
 processes there are. Within a round, a few rows of scores are made at a time. The backward pass makes them again.
 
 Both directions of InfoNCE are read off the same scores: a row's sum is local, and a column's needs one number of each
@@ -27,8 +27,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
-_MAX_SCORES = 1 << 20
-"""Scores in memory at a time: 4 MiB in fp32, a 16th of what 4,096 pairs of 2,048 numbers take."""
+_MAX_SCORES = 1 << 19
+"""Scores in memory at a time: 2 MiB in fp32, of which two or three copies are worked on."""
+
+_ROUNDS = 4
+"""Rounds for each process: texts of a round are a quarter of a process's own."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class _Pairs:
     def blocks(self, media_BE: Tensor, text_BE: Tensor, scale: Tensor, texts_done: Any = None) -> Iterator[_Block]:
         """Every block, in the same order whenever it is asked. `texts_done(columns)` is called behind each round."""
         batch = len(media_BE)
-        per_round = -(-batch // self.count)
+        per_round = -(-batch // (_ROUNDS * self.count))
         first_column = 0
         for start in range(0, batch, per_round):
             own_CE = text_BE[start : start + per_round]

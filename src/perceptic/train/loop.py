@@ -21,13 +21,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from perceptic.errors import ConfigError, TrainError
-from perceptic.train.checkpoint import CheckpointFolder, TrainState
+from perceptic.train.checkpoint import TrainState
 from perceptic.train.ema import MovingAverage
 from perceptic.train.metrics import MetricSink, StepMetrics
 from perceptic.train.objectives import Objective
+from perceptic.train.parallel import Processes
+from perceptic.train.parallel_model import clip_gradients, let_go
 from perceptic.train.plan import PlannedStep
 from perceptic.train.profiling import StepProfiler
 from perceptic.train.run_recipe import RunRecipe
+from perceptic.train.sharded_checkpoint import Checkpoints, ShardedCheckpoints
+from perceptic.train.sharded_state import tensors_of
 from perceptic.train.sources import BatchSource
 from perceptic.train.validation import PREFIX, Validation
 
@@ -35,6 +39,8 @@ Outcome = Literal["finished", "interrupted"]
 ModelT = TypeVar("ModelT", bound=nn.Module)
 BatchT = TypeVar("BatchT")
 
+
+_LOSS, _SAMPLES = "loss of the step", "samples of the step"
 
 _STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
@@ -69,7 +75,7 @@ class Trainer(Generic[ModelT, BatchT]):
     Attributes:
         plan: the steps that train this model with this optimiser; a run may have several such parts.
         sources: batches of each phase in `plan`, by its name.
-        count_samples: of a batch.
+        count_samples: of a batch. processes: those that train together; all do every step.
         weigh: what a micro-batch counts for in the loss of its step, relative to the step's others.
         validation: see `Validation`. profiler: records steps.
         plain_attention: see `precision_context`.
@@ -82,10 +88,10 @@ class Trainer(Generic[ModelT, BatchT]):
     optimizer: Optimizer
     sources: Mapping[str, BatchSource[BatchT]]
     plan: Sequence[PlannedStep]
-    checkpoints: CheckpointFolder
+    checkpoints: Checkpoints
     sink: MetricSink
     count_samples: Callable[[BatchT], int]
-    device: torch.device
+    processes: Processes
     on_step: Callable[[StepMetrics], None] = lambda metrics: None
     stop: StopRequest = field(default_factory=StopRequest)
     weigh: Callable[[BatchT], float] = lambda batch: 1.0
@@ -106,11 +112,7 @@ class Trainer(Generic[ModelT, BatchT]):
         Raises:
             TrainError: it belongs to another model. DataError: it belongs to other data.
         """
-        try:
-            self.model.load_state_dict(state.model)
-            self.optimizer.load_state_dict(state.optimizer)
-        except (RuntimeError, ValueError) as error:
-            raise TrainError(f"the checkpoint does not fit the recipe's model; use --fresh. {error}") from error
+        self._load(state)
         for name, source in self.sources.items():
             if name in state.data:
                 source.restore(state.data[name])
@@ -118,8 +120,31 @@ class Trainer(Generic[ModelT, BatchT]):
         if state.device_random_state is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state.device_random_state, self.device)
         self.samples, self.best = state.samples, state.best
-        if self.average is not None and state.average is not None:
-            self.average.restore(state.average)
+
+    def _load(self, state: TrainState) -> None:
+        average = None if self.average is None else self.average.state()
+        if isinstance(self.checkpoints, ShardedCheckpoints):
+            self.checkpoints.load(state, self.model, self.optimizer, average)
+        else:
+            average = state.average
+            try:
+                self.model.load_state_dict(state.model)
+                self.optimizer.load_state_dict(state.optimizer)
+            except (RuntimeError, ValueError) as error:
+                raise TrainError(f"the checkpoint does not fit the recipe's model; use --fresh. {error}") from error
+        if self.average is not None and average is not None:
+            self.average.restore(average)
+
+    def load_best(self) -> None:
+        """Put the weights of the best checkpoint into the model. Raises TrainError if it cannot be read."""
+        if isinstance(self.checkpoints, ShardedCheckpoints):
+            self.checkpoints.load_best(self.model, self.optimizer)
+        else:
+            self.model.load_state_dict(self.checkpoints.best().model)
+
+    @property
+    def device(self) -> torch.device:
+        return self.processes.device
 
     def run(self, start: int) -> Outcome:
         """Train from step `start` of the run to the end of this part, or until a signal; either way the last state is
@@ -138,7 +163,7 @@ class Trainer(Generic[ModelT, BatchT]):
             metrics = dataclasses.replace(metrics, extra={**metrics.extra, **found})
             self.sink.write(metrics)
             self.on_step(metrics)
-            is_stopped = self.stop.signal is not None
+            is_stopped = self.processes.any(self.stop.signal is not None)
             if is_stopped or is_last or done % self.recipe.checkpoint.every_steps == 0:
                 self.checkpoints.save(self._state(done))
             if is_stopped:
@@ -168,23 +193,25 @@ class Trainer(Generic[ModelT, BatchT]):
         for group in self.optimizer.param_groups:
             group["lr"] = planned.learning_rate * group.get("rate", 1.0)
         loss, extra = self._gradients(planned, batches)
-        norm = clip_gradients(self.model, self.recipe.optimizer.clip_norm)
+        num_samples = sum(map(self.count_samples, batches))
+        figures = self.processes.combine({_LOSS: loss, _SAMPLES: num_samples, **extra})
+        norm = clip_gradients(self.model.parameters(), self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.objective.after_step(self.model)
         if self.average is not None:
             self.average.update(self.model)
-        self.samples += sum(map(self.count_samples, batches))
+        self.samples += int(figures.pop(_SAMPLES))
         return StepMetrics(
             step=planned.index,
             phase=planned.phase.name,
-            loss=loss,
+            loss=figures.pop(_LOSS),
             learning_rate=planned.learning_rate,
             gradient_norm=norm,
             seconds=time.perf_counter() - started,
             data_seconds=data_seconds,
             samples=self.samples,
-            extra={**source.figures(planned), **extra},
+            extra={**source.figures(planned), **figures},
         )
 
     def _gradients(self, planned: PlannedStep, batches: Sequence[BatchT]) -> tuple[float, dict[str, float]]:
@@ -193,7 +220,8 @@ class Trainer(Generic[ModelT, BatchT]):
         Raises:
             TrainError: a loss is not finite.
         """
-        weights = [self.weigh(batch) for batch in batches]
+        # Of all processes together: a micro-batch is one batch of theirs.
+        weights = [self.processes.sum(self.weigh(batch)) if len(batches) > 1 else 1.0 for batch in batches]
         total_weight, total_loss = sum(weights), 0.0
         extra: dict[str, float] = {}
         for batch, weight in zip(batches, weights, strict=True):
@@ -215,7 +243,8 @@ class Trainer(Generic[ModelT, BatchT]):
         if recipe is None or self.validation is None or not (is_last or done % recipe.every_steps == 0):
             return {}
         with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
-            found = self.validation.measure(self.model, planned)
+            found = self.processes.mean(self.validation.measure(self.model, planned))
+        let_go(self.model)
         if PREFIX + recipe.metric not in found:
             known = ", ".join(name.removeprefix(PREFIX) for name in found)
             raise ConfigError(f"validation.metric: there is no '{recipe.metric}'; known: {known}")
@@ -226,10 +255,12 @@ class Trainer(Generic[ModelT, BatchT]):
         return found
 
     def _state(self, step: int) -> TrainState:
+        is_sharded = isinstance(self.checkpoints, ShardedCheckpoints)
+        tensors = tensors_of(self.model, self.optimizer) if is_sharded else None
         return TrainState(
             step=step,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            model=tensors["model"] if tensors else self.model.state_dict(),
+            optimizer=tensors["optimizer"] if tensors else self.optimizer.state_dict(),
             random_state=torch.get_rng_state(),
             data={name: source.state() for name, source in self.sources.items()},
             samples=self.samples,
@@ -237,12 +268,6 @@ class Trainer(Generic[ModelT, BatchT]):
             average=None if self.average is None else self.average.state(),
             best=self.best,
         )
-
-
-def clip_gradients(model: nn.Module, largest: float | None) -> float:
-    """Scale gradients to a norm of at most `largest` (None: leave them); returns the norm before."""
-    limit = float("inf") if largest is None else largest
-    return float(nn.utils.clip_grad_norm_(model.parameters(), limit))
 
 
 @contextlib.contextmanager

@@ -114,6 +114,15 @@ class Processes:
         means = {name: total / self.count for name, total in zip(sorted(values), sums, strict=True)}
         return {name: means[name] for name in values}
 
+    def combine(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Figures of all processes as one: counts (whole numbers) are added, others averaged."""
+        sums = self._sums([float(figures[name]) for name in sorted(figures)])
+        total = dict(zip(sorted(figures), sums, strict=True))
+        return {
+            name: int(total[name]) if isinstance(value, int) else total[name] / self.count
+            for name, value in figures.items()
+        }
+
     def sum(self, value: float) -> float:
         """The sum over processes."""
         return self._sums([value])[0]

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from perceptic.errors import ConfigError
@@ -30,6 +30,9 @@ from perceptic.train.parallel_recipe import ParallelRecipe
 
 _ENTRANCES: Final = ("encode_image", "encode_text", "encode_chunks", "hidden", "hidden_packed")
 """Methods through which objectives enter a model besides `forward`."""
+
+
+_SEEDS: Final = 1_000_003
 
 
 def make_mesh(recipe: ParallelRecipe, processes: Processes) -> DeviceMesh:
@@ -73,6 +76,8 @@ def share_model(model: nn.Module, recipe: ParallelRecipe, processes: Processes) 
     if recipe.activation_checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]  # every model of ours has it
     if processes.count > 1:
+        if processes.rank:  # all have drawn the same weights; from now on, each draws its own DropPath and masks
+            torch.manual_seed(torch.initial_seed() + _SEEDS * processes.rank)
         shard_model(model, make_mesh(recipe, processes), torch.bfloat16 if recipe.gather == "bf16" else None)
 
 
@@ -95,8 +100,9 @@ def shard_model(model: nn.Module, mesh: DeviceMesh, gather: torch.dtype | None =
     blocks = [fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars) for block in blocks_of(model)]
     root = fully_shard(model, mesh=mesh, mp_policy=policy, ignored_params=scalars)
     # In the backward pass each group fetches the one before it early. Said by name: FSDP2 would guess it from the calls
-    # of this process, and processes must not differ (one may look at a picture where another looks at a dummy).
-    for before, group in pairwise([root, *blocks, root]):
+    # of this process, and processes must not differ (one may look at a picture where another looks at a dummy). The
+    # root, which ends once per call of the model, fetches none but itself, which is there.
+    for before, group in pairwise([root, root, *blocks]):
         group.set_modules_to_backward_prefetch([before])
     _open_entrances(model)
 
@@ -111,12 +117,21 @@ def is_shared(model: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def clip_shared_gradients(parameters: Iterable[nn.Parameter], largest: float | None) -> float:
-    """Scale gradients to a norm of at most `largest` (None: leave them) over the whole model; returns it before.
+def let_go(model: nn.Module) -> None:
+    """Of a shared model, keep this process's part only: after passes without a backward pass, which would do it."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
-    The result of a model on one process is that of `nn.utils.clip_grad_norm_`.
+
+def clip_gradients(parameters: Iterable[nn.Parameter], largest: float | None) -> float:
+    """Scale gradients to a norm of at most `largest` (None: leave them) over the whole model; returns the norm before.
+
+    Of a shared model, it is that of all its parts.
     """
     trained = [parameter for parameter in parameters if parameter.grad is not None]
+    if not any(isinstance(parameter, DTensor) for parameter in trained):
+        return float(nn.utils.clip_grad_norm_(trained, float("inf") if largest is None else largest))
     # One operation takes tensors of one kind: those that processes share, and scalars.
     kinds = [[p for p in trained if isinstance(p, DTensor) is shared] for shared in (True, False)]
     norms = [_norm(parameters) for parameters in kinds if parameters]
@@ -127,13 +142,18 @@ def clip_shared_gradients(parameters: Iterable[nn.Parameter], largest: float | N
     return float(norm)
 
 
-def whole_weights(model: nn.Module) -> Mapping[str, Tensor]:
+def whole_weights(model: nn.Module, everywhere: bool = False) -> Mapping[str, Tensor]:
     """A shared model's weights on the CPU of the first process; the others, which must ask too, get none.
 
     Of a model that is not shared, its state as it is.
+
+    Args:
+        everywhere: every process gets them, in its own memory.
     """
     if not is_shared(model):
         return model.state_dict()
+    if everywhere:
+        return {name: _whole(value) for name, value in get_model_state_dict(model).items()}
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
@@ -173,6 +193,11 @@ def _without_views(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return y.clone() if y._is_view() else y
 
     return wrapped
+
+
+def _whole(value: object) -> Tensor:
+    assert isinstance(value, Tensor)
+    return (value.full_tensor() if isinstance(value, DTensor) else value).cpu()
 
 
 def _norm(parameters: list[nn.Parameter]) -> Tensor:

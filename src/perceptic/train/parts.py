@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from perceptic.train.checkpoint import CheckpointFolder
 from perceptic.train.loop import StopRequest, Trainer
 from perceptic.train.metrics import MetricSink, StepMetrics
 from perceptic.train.optimizers import make_optimizer
+from perceptic.train.parallel import Processes
 from perceptic.train.plan import PlannedStep
 from perceptic.train.profiling import StepProfiler
 from perceptic.train.run_recipe import RunRecipe
+from perceptic.train.sharded_checkpoint import Checkpoints
 
 DataProgress = Callable[[str, int, int], None]
 """Called with (name of the data, samples ready, samples in all)."""
@@ -34,13 +35,14 @@ class RunContext:
 
     Attributes:
         out: the run folder. cache: where data made ready is kept between runs.
+        processes: those that train together, seen from this one.
         fresh: forget what is in `out`. workers: processes that make data ready.
     """
 
     out: Path
     cache: Path
-    device: torch.device
-    checkpoints: CheckpointFolder
+    processes: Processes
+    checkpoints: Checkpoints
     sink: MetricSink
     fresh: bool = False
     workers: int = 1
@@ -48,6 +50,11 @@ class RunContext:
     on_step: Callable[[StepMetrics], None] = lambda metrics: None
     stop: StopRequest = field(default_factory=StopRequest)
     profiler: StepProfiler | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """That this process trains on."""
+        return self.processes.device
 
 
 class Setup(Protocol):
@@ -65,8 +72,8 @@ class Setup(Protocol):
                 part will be restored.
         """
 
-    def export(self, model: nn.Module, folder: Path) -> Path:
-        """Write the trained model in the package's own format."""
+    def export(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> Path:
+        """Write a trained model, whose weights are given whole, in the package's own format."""
 
 
 def optimizer_of(recipe: RunRecipe, model: nn.Module, rates: Mapping[str, float] = MappingProxyType({})) -> Optimizer:

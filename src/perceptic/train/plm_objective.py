@@ -57,10 +57,9 @@ class ResponseLoss:
 
         A batch without learned tokens has loss 0 and gradients of 0.
         """
-        hidden_BLD, unused = self._hidden(model, batch)
-        hidden_ND = hidden_BLD.flatten(0, 1)[batch.label_positions]
+        hidden_ND = self._hidden(model, batch).flatten(0, 1)[batch.label_positions]
         losses = token_losses(model.decoder.logits, hidden_ND, batch.targets, self._rows(model))
-        total = losses.nll_N.sum() + 0.0 * unused
+        total = losses.nll_N.sum()
         loss = total / self._divisor(len(batch.targets), total.device)
         metrics = {
             "accuracy": losses.is_first_N.float().sum() / max(1, len(batch.targets)),
@@ -73,18 +72,18 @@ class ResponseLoss:
     def after_step(self, model: PerceptionLM) -> None:
         """Nothing is constrained."""
 
-    def _hidden(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, L, D), and a number that they do not depend on but whose parameters take part.
+    def _hidden(self, model: PerceptionLM, batch: PackedBatch) -> Tensor:
+        """Hidden states (B, L, D).
 
-        A batch without pictures looks at a dummy chunk beside what it learns: under sharding every process must run the
-        tower as often as the others, and where the decoder is frozen nothing else has a gradient.
+        A batch without pictures looks at a dummy chunk, which every embedding depends on by a factor of 0: under
+        sharding each process must run tower and decoder, forward and backward, as often as the others.
         """
         if batch.chunks is not None:
-            hidden_BLD = model.hidden_packed(batch.token_ids, self._pixels(batch.chunks), batch.packing())
-            return hidden_BLD, hidden_BLD.new_zeros(())
+            return model.hidden_packed(batch.token_ids, self._pixels(batch.chunks), batch.packing())
         size = model.image_size
         dummy = model.encode_chunks(torch.zeros(1, 3, size, size, device=batch.token_ids.device))
-        return model.hidden_packed(batch.token_ids, None, batch.packing()), dummy.float().mean()
+        x_BLD = model.embed(batch.token_ids) + 0.0 * dummy.mean()
+        return model.decoder.forward_packed(x_BLD, batch.packing())
 
     def _pixels(self, chunks: Tensor) -> Tensor:
         """Chunks in [-1, 1]. Float chunks are taken to be so already."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from perceptic.configs_plm import PerceptionLMPreprocessing
-from perceptic.data.mixing import Reader, make_order
+from perceptic.data.mixing import make_order
 from perceptic.data.packing import PackedBatch
 from perceptic.data.plm_samples import SampleMaker
 from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream
@@ -21,6 +21,7 @@ from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.loop import Trainer
 from perceptic.train.lora import merge_lora
+from perceptic.train.parallel_model import share_model
 from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
 from perceptic.train.plm_model import PlmOrigin, build_model, find_origin
@@ -83,19 +84,20 @@ class PlmSetup:
         model = build_model(recipe, self.origin, stage, weights, context.device)
         if recipe.compile:
             compile_layers(model)
+        share_model(model, recipe.parallel, context.processes)
         rates = {"vision_model.": phase.vision_rate, "decoder.": phase.decoder_rate}
         preprocessing = stage.preprocessing(self.origin.preprocessing)
         return Trainer(
             recipe=recipe,
             model=model,
-            objective=ResponseLoss(preprocessing),
+            objective=ResponseLoss(preprocessing, weighting="token"),
             optimizer=optimizer_of(recipe, model, rates),
             sources={phase.name: self._source(phase.mix, seed, phase, preprocessing, model.tokens_per_chunk)},
             plan=self.parts[part],
             checkpoints=context.checkpoints,
             sink=context.sink,
             count_samples=lambda batch: batch.num_samples,
-            device=context.device,
+            processes=context.processes,
             on_step=context.on_step,
             stop=context.stop,
             weigh=count_labels,
@@ -104,14 +106,14 @@ class PlmSetup:
             plain_attention=False,
         )
 
-    def export(self, model: nn.Module, folder: Path) -> Path:
+    def export(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> Path:
         """Weights (adapters merged into the model's), preprocessing of the last stage and tokenizer, as
         `perceptic ask --model` takes them."""
         assert isinstance(model, PerceptionLM)
         dtype = parse_dtype(self.recipe.export_dtype)
         merge_lora(model)
         finished = build_empty(PretrainedPerceptionLM, model.config)
-        state = {name: value.detach().to("cpu", dtype) for name, value in model.state_dict().items()}
+        state = {name: value.detach().to("cpu", dtype) for name, value in weights.items()}
         finished.load_state_dict(state, assign=True)
         finished.preprocessing = self.recipe.phases[-1].settings.preprocessing(self.origin.preprocessing)
         return finished.save_pretrained(folder, tokenizer=self.origin.tokenizer)
@@ -124,7 +126,7 @@ class PlmSetup:
             return None
         mix = recipe.data
         return Validation(
-            objective=ResponseLoss(preprocessing),
+            objective=ResponseLoss(preprocessing, weighting="token"),
             open_source=lambda: self._source(mix, _VALIDATION_SEED, phase, preprocessing, tokens_per_chunk),
             num_batches=recipe.batches,
             weigh=count_labels,
@@ -138,14 +140,15 @@ class PlmSetup:
         preprocessing: PerceptionLMPreprocessing,
         tokens_per_chunk: int,
     ) -> PackedSource:
-        tokenizer, stage = self.origin.tokenizer, phase.settings
+        tokenizer, stage, reader = self.origin.tokenizer, phase.settings, self.context.processes.reader
         mix = open_mix(parse_mix(mix_text), read_registry(self.registry))
-        order = make_order(phase.order, mix, Reader(), seed)
+        order = make_order(phase.order, mix, reader, seed)
         make = SampleMaker(
             tokenizer, ChunkTransform(preprocessing), tokens_per_chunk, stage.max_tokens, template=stage.template
         )
         samples = SampleStream(mix, order, make, SkippedSamples(phase.skip_limit), workers=phase.workers)
-        settings = PackingSettings(phase.num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
+        num_sequences = reader.share_of(phase.num_sequences, f"phase {phase.name}: num_sequences")
+        settings = PackingSettings(num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
         return PackedSource(samples, AheadOfTime(PackedStream(samples, settings)), self.context.device)
 
 

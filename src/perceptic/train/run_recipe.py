@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from perceptic.errors import ConfigError
 from perceptic.train.optimizers import Decayed, OptimizerName
+from perceptic.train.parallel_recipe import ParallelRecipe
 from perceptic.train.sinks import SinkName
 
 
@@ -113,7 +114,7 @@ class RunRecipe:
         average: keep a moving average of the weights. validation: measure on other data.
         export_weights: of the finished model: those of the last step, their moving `average`, or the `best` validated.
         sinks: where metrics go besides `metrics.jsonl`. profile: record a trace.
-        device: `auto` is a CUDA GPU where there is one.
+        device: `auto` is a CUDA GPU where there is one. parallel: how several processes share the model.
     """
 
     name: str
@@ -131,6 +132,7 @@ class RunRecipe:
     export_weights: Literal["last", "average", "best"] = "last"
     sinks: tuple[SinkName, ...] = ()
     profile: ProfileRecipe | None = None
+    parallel: ParallelRecipe = field(default_factory=ParallelRecipe)
 
     @property
     def schedule(self) -> Sequence[Phase]:

@@ -5,6 +5,7 @@ A run folder holds `recipe.yaml` (as run), `tokenizer.json`, `metrics.jsonl`, `c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,19 +15,22 @@ from typing import Any
 import torch
 import yaml
 
-from perceptic.errors import ConfigError, TrainError
+from perceptic.errors import TrainError
 from perceptic.files import write_text
 from perceptic.tasks.file_lock import exclusive_lock
-from perceptic.train.checkpoint import CheckpointFolder, Found
+from perceptic.train.checkpoint import Found
 from perceptic.train.loop import Outcome, StopRequest, Trainer
 from perceptic.train.metrics import StepMetrics
+from perceptic.train.parallel import Processes, joined
+from perceptic.train.parallel_model import whole_weights
 from perceptic.train.parts import DataProgress, RunContext, Setup
 from perceptic.train.profiling import StepProfiler
 from perceptic.train.recipe import AnyRecipe, parse_yaml
 from perceptic.train.setup import prepare
-from perceptic.train.sinks import make_sink
+from perceptic.train.sharded_checkpoint import open_checkpoints
+from perceptic.train.sinks import ManySinks, make_sink
 
-_MAY_CHANGE = frozenset({"threads", "checkpoint", "device", "sinks", "profile"})
+_MAY_CHANGE = frozenset({"threads", "checkpoint", "device", "sinks", "profile", "parallel"})
 """Top-level keys that a resumed run may set anew. Another number of threads sums in another order: close, not equal."""
 
 
@@ -74,33 +78,54 @@ def train(
         OutputError: nothing can be written to `out`, or another process trains there.
     """
     busy = f"{out}: another process is training there; wait for it, or choose another --out"
-    with exclusive_lock(out / ".lock", busy):
-        return _train(recipe, out, cache, fresh, workers, callbacks or RunCallbacks())
+    with contextlib.ExitStack() as held:
+        processes = held.enter_context(joined(recipe.device))
+        with processes.first_goes_ahead():
+            if processes.is_first:
+                held.enter_context(exclusive_lock(out / ".lock", busy))
+                _claim(recipe, out, fresh)
+        # One process reports for all.
+        told = callbacks if callbacks is not None and processes.is_first else RunCallbacks()
+        context = _context(recipe, out, cache, fresh, workers, told, processes)
+        return _train(recipe, context, fresh, told.on_start)
 
 
-def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int, callbacks: RunCallbacks) -> RunResult:
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    _claim(recipe, out, fresh)
-    context = RunContext(
+def _context(
+    recipe: AnyRecipe,
+    out: Path,
+    cache: Path,
+    fresh: bool,
+    workers: int,
+    callbacks: RunCallbacks,
+    processes: Processes,
+) -> RunContext:
+    is_first = processes.is_first
+    sink = make_sink(recipe.sinks, recipe.name, out, recipe_values(recipe)) if is_first else ManySinks([])
+    return RunContext(
         out=out,
         cache=cache,
-        device=training_device(recipe.device),
-        checkpoints=CheckpointFolder(out / "checkpoints", recipe.checkpoint.keep),
-        sink=make_sink(recipe.sinks, recipe.name, out, recipe_values(recipe)),
-        fresh=fresh,
+        processes=processes,
+        checkpoints=open_checkpoints(out / "checkpoints", recipe.checkpoint.keep, processes),
+        sink=sink,
+        fresh=fresh and is_first,
         workers=workers,
         on_data=callbacks.on_data,
         on_step=callbacks.on_step,
         stop=StopRequest(),
-        profiler=None if recipe.profile is None else StepProfiler(recipe.profile, out),
+        profiler=StepProfiler(recipe.profile, out) if recipe.profile is not None and is_first else None,
     )
-    setup = prepare(recipe, context)
+
+
+def _train(recipe: AnyRecipe, context: RunContext, fresh: bool, on_start: Callable[[int], None]) -> RunResult:
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    with context.processes.first_goes_ahead():
+        setup = prepare(recipe, context)
     if fresh:
         context.checkpoints.clear()
     found = context.checkpoints.newest()
     try:
-        outcome, folder = _run_parts(setup, context, found, callbacks.on_start)
+        outcome, folder = _run_parts(setup, context, found, on_start)
     finally:
         context.sink.close()
     newest = context.checkpoints.newest().state
@@ -126,20 +151,25 @@ def _run_parts(
                 part += 1
                 trainer = _next_part(setup, part, trainer)
                 outcome = trainer.run(start)
-        folder = _export(setup, trainer, context.out / "model") if outcome == "finished" else None
+        folder = _export(setup, trainer, context) if outcome == "finished" else None
     finally:
         trainer.close()
     return outcome, folder
 
 
-def _export(setup: Setup, trainer: Trainer[Any, Any], folder: Path) -> Path:
+def _export(setup: Setup, trainer: Trainer[Any, Any], context: RunContext) -> Path:
     """Write the weights that the recipe asks for; the last step's are in its checkpoint by now."""
     chosen = trainer.recipe.export_weights
     if chosen == "average" and trainer.average is not None:
         trainer.average.copy_to(trainer.model)
     elif chosen == "best":
-        trainer.model.load_state_dict(trainer.checkpoints.best().model)
-    return setup.export(trainer.model, folder)
+        trainer.load_best()
+    folder = context.out / "model"
+    weights = whole_weights(trainer.model)
+    if context.processes.is_first:
+        setup.export(trainer.model, weights, folder)
+    context.processes.barrier()
+    return folder
 
 
 def _part_of(setup: Setup, start: int) -> int:
@@ -150,17 +180,9 @@ def _part_of(setup: Setup, start: int) -> int:
 
 def _next_part(setup: Setup, part: int, before: Trainer[Any, Any]) -> Trainer[Any, Any]:
     before.close()
-    trainer = setup.trainer(part, before.model.state_dict())
+    trainer = setup.trainer(part, whole_weights(before.model, everywhere=True))
     trainer.samples = before.samples
     return trainer
-
-
-def training_device(name: str) -> torch.device:
-    """The device of a name; `auto` is a CUDA GPU where there is one. Raises ConfigError for one that is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: there is no CUDA GPU that this torch can use; use auto or cpu")
-    has_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if has_gpu else "cpu")
 
 
 def recipe_values(recipe: AnyRecipe) -> dict[str, Any]:

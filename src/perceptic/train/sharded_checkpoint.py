@@ -37,10 +37,11 @@ from perceptic.errors import OutputError, TrainError
 from perceptic.files import write_text
 from perceptic.train.checkpoint import CheckpointFolder, Found, TrainState, read_state
 from perceptic.train.parallel import Processes, new_group
-from perceptic.train.sharded_state import load_tensors, load_whole, tensors_of
+from perceptic.train.sharded_state import load_tensors, load_whole, put_whole, tensors_of
 
 _NAME: Final = re.compile(r"step-(\d{7})")
 _RUN: Final = "run.json"
+_BEST: Final = "best"
 
 
 class ShardedCheckpoints:
@@ -55,25 +56,32 @@ class ShardedCheckpoints:
         self._group = new_group() if processes.count > 1 else None
         self._saving: _Saving | None = None
 
-    def save(self, state: TrainState, model: nn.Module, optimizer: Optimizer) -> None:
+    def save(self, state: TrainState) -> None:
         """Copy what is to be saved and write it in the background; waits for the checkpoint before.
 
         Args:
-            state: this process's; its `model` and `optimizer` are not looked at.
+            state: this process's; `model` and `optimizer` are those of `sharded_state.tensors_of`.
 
         Raises:
             OutputError: the checkpoint before could not be written.
         """
+        self._save(state, f"step-{state.step:07d}")
+
+    def save_best(self, state: TrainState) -> None:
+        """As `save`, in the place of the best before."""
+        self._save(state, _BEST)
+
+    def _save(self, state: TrainState, name: str) -> None:
         self.wait()
         run = self._run_of(state)
-        path = self.folder / f"step-{state.step:07d}"
+        path = self.folder / name
         unfinished = path.with_name(f".{path.name}.part")
         if self._processes.is_first:
             _prepare(unfinished)
         self._processes.barrier()
         writer = _SummingWriter(unfinished, self._processes.rank)
         response = async_save(
-            dict(tensors_of(model, optimizer)),
+            _nested(state.model, state.optimizer, state.average),
             storage_writer=writer,
             process_group=self._group,
             no_dist=self._processes.count == 1,
@@ -98,6 +106,7 @@ class ShardedCheckpoints:
         Raises:
             TrainError: there are checkpoints and none can be read.
         """
+        self.wait()
         warnings: list[str] = []
         for name in self._names():
             path = self.folder / name
@@ -110,8 +119,10 @@ class ShardedCheckpoints:
             raise TrainError(f"no checkpoint can be read; start again with --fresh. {'; '.join(warnings)}")
         return Found(None, ())
 
-    def load(self, state: TrainState, model: nn.Module, optimizer: Optimizer) -> None:
-        """Put a checkpoint's weights and optimiser state in place.
+    def load(
+        self, state: TrainState, model: nn.Module, optimizer: Optimizer, average: dict[str, Any] | None = None
+    ) -> None:
+        """Put a checkpoint's weights and optimiser state in place, and its average into the tensors of `average`.
 
         Args:
             state: what `newest` found.
@@ -119,13 +130,23 @@ class ShardedCheckpoints:
         Raises:
             TrainError: the checkpoint belongs to another model.
         """
-        path = self.folder / f"step-{state.step:07d}"
+        self._load(self.folder / f"step-{state.step:07d}", model, optimizer, average)
+
+    def load_best(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Put the best weights in place. Raises TrainError if there are none or they are damaged."""
+        self.wait()
+        problem = self._problem(self.folder / _BEST)
+        if problem is not None:
+            raise TrainError(f"{self.folder / _BEST}: is damaged ({problem})")
+        self._load(self.folder / _BEST, model, optimizer, None)
+
+    def _load(self, path: Path, model: nn.Module, optimizer: Optimizer, average: dict[str, Any] | None) -> None:
         try:
             if path.is_dir():
                 tensors = tensors_of(model, optimizer)
                 reader = FileSystemReader(path)
                 load(
-                    dict(tensors),
+                    _nested(tensors["model"], tensors["optimizer"], average),
                     storage_reader=reader,
                     process_group=self._group,
                     no_dist=self._processes.count == 1,
@@ -134,6 +155,8 @@ class ShardedCheckpoints:
             else:
                 whole = read_state(path.with_name(f"{path.name}.pt"))
                 load_whole(model, optimizer, whole.model, whole.optimizer)
+                for name, value in (whole.average or {}).items():
+                    put_whole((average or {})[name], value)
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
             raise TrainError(f"{path}: does not fit the recipe's model; use --fresh. {error}") from error
 
@@ -142,8 +165,8 @@ class ShardedCheckpoints:
         self.wait()
         if self._processes.is_first:
             self._single.clear()
-            for path in [*self._folders(), *self.folder.glob(".step-*.part")]:
-                shutil.rmtree(path)
+            for path in [*self._folders(), self.folder / _BEST, *self.folder.glob(".*.part")]:
+                shutil.rmtree(path, ignore_errors=True)
         self._processes.barrier()
 
     def _run_of(self, state: TrainState) -> dict[str, Any]:
@@ -152,7 +175,8 @@ class ShardedCheckpoints:
             "device_random_state": _to_text(state.device_random_state),
             "data": state.data,
         }
-        return {"step": state.step, "samples": state.samples, "processes": self._processes.gather(own)}
+        processes = self._processes.gather(own)
+        return {"step": state.step, "samples": state.samples, "best": state.best, "processes": processes}
 
     def _publish(self, unfinished: Path, path: Path, run: dict[str, Any]) -> None:
         write_text(unfinished / _RUN, json.dumps(run))
@@ -185,11 +209,11 @@ class ShardedCheckpoints:
         if path.suffix == ".pt":
             state = read_state(path)
             saved = [SavedProcess(state.random_state, state.device_random_state, state.data)]
-            step, samples = state.step, state.samples
+            step, samples, best = state.step, state.samples, state.best
         else:
             run = json.loads((path / _RUN).read_text(encoding="utf-8"))
             saved = [SavedProcess.of(values) for values in run["processes"]]
-            step, samples = run["step"], run["samples"]
+            step, samples, best = run["step"], run["samples"], run["best"]
         notes: tuple[str, ...] = ()
         if len(saved) != count:
             saved, notes = redistributed(saved, count, step)
@@ -202,8 +226,19 @@ class ShardedCheckpoints:
             data=own.data,
             samples=samples,
             device_random_state=own.device_random_state,
+            best=best,
         )
         return found, notes
+
+
+Checkpoints = CheckpointFolder | ShardedCheckpoints
+
+
+def open_checkpoints(folder: Path, keep: int, processes: Processes) -> Checkpoints:
+    """Files where one process trains; folders where several do, or did."""
+    if processes.count > 1 or any(path.is_dir() for path in folder.glob("step-*")):
+        return ShardedCheckpoints(folder, keep, processes)
+    return CheckpointFolder(folder, keep)
 
 
 @dataclass(frozen=True)
@@ -288,9 +323,14 @@ class _SummingWriter(FileSystemWriter):
         return written
 
 
+def _nested(model: Any, optimizer: Any, average: dict[str, Any] | None) -> dict[str, Any]:
+    """The tensors of a checkpoint as DCP takes them."""
+    return {"model": model, "optimizer": optimizer, **({} if average is None else {"average": average})}
+
+
 def _prepare(unfinished: Path) -> None:
     """An empty folder to write in; what a crash has left goes."""
-    for left in unfinished.parent.glob(".step-*.part"):
+    for left in unfinished.parent.glob(".*.part"):
         shutil.rmtree(left, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)

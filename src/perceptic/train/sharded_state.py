@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 Tensors = Mapping[str, Any]
@@ -53,3 +54,10 @@ def load_whole(
     state = {ordered[number]: values for number, values in optimizer_state["state"].items()}
     settings = get_optimizer_state_dict(model, optimizer, options=options)
     set_optimizer_state_dict(model, optimizer, {**settings, "state": state}, options=options)
+
+
+def put_whole(tensor: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into one that may be shared."""
+    if isinstance(tensor, DTensor):
+        value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
+    tensor.copy_(value)
