@@ -74,6 +74,9 @@ def test_a_recipe_says_how_its_phases_look(world_folder: Path, tmp_path: Path, c
         (data_set,) = json.loads(capsys.readouterr().out)["row_sets"]
         found.append((data_set["name"], data_set["num_chunks"] / data_set["num_usable"]))
     assert found == [("world_video", 4), ("world_image", 1)]
+    rows = ["--set", "data.registry=null", "--set", f"data.rows={registry.parent / 'text.jsonl'}"]
+    assert run([*command, *rows, "--set", "phases.1.mix=rows:1"]) == 0
+    assert json.loads(capsys.readouterr().out)["row_sets"][0]["media_types"].keys() == {"text"}
     assert run([*command, "--phase", "three"]) == 1
     assert "the recipe has one, two" in capsys.readouterr().err
 
@@ -109,7 +112,7 @@ def test_pairs(world_folder: Path, tmp_path: Path, capsys: Captured) -> None:
         (["a:1", "--registry", "gone.yaml"], "gone.yaml: cannot be read"),
         (["rows.jsonl", "--set", "tiles=3"], "did you mean 'max_num_tiles'"),
         (["rows.jsonl", "--model", "PLM-Nan"], "did you mean 'PLM-Nano'"),
-        (["-", "--recipe", "nano-core"], "not of a language model"),
+        (["-", "--recipe", "nano-core"], "of no language model"),
     ],
 )
 def test_what_cannot_work_is_said(arguments: list[str], message: str, tmp_path: Path, capsys: Captured) -> None:

@@ -36,7 +36,7 @@ _DIRECT = "data"
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="A tokenizer file, in place of the model's.")
 @click.option("--stage", type=click.Choice(["1", "2", "3"]), default="3", show_default=True, help="Training stage.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
-              help="Another value for a setting of the stage: max_num_tiles=16, max_tokens=6144.")  # fmt: skip
+              help="Change the stage (max_num_tiles=16), or the recipe (data.rows=my.jsonl).")  # fmt: skip
 @click.option("--num-frames", type=click.IntRange(1), default=1, show_default=True,
               help="Shards and folders: frames of a clip; 1 reads pictures.")  # fmt: skip
 @click.option("--pairs", is_flag=True, help="Check a folder as contrastive training reads it.")
@@ -96,11 +96,12 @@ def _request(mix: str, registry: Path | None, options: dict[str, Any]) -> _Reque
     from perceptic.cli._data_view import recipe_data
     from perceptic.data.registry import MixPart, parse_mix, read_registry
 
-    if options["recipe"] is not None:
-        found = recipe_data(options["recipe"], options["phase"])
-        registry, mix = registry or found.registry, found.mix if mix == "-" else mix
     parts: tuple[MixPart, ...] = (MixPart(_DIRECT, 1.0),)
-    if registry is None:
+    if options["recipe"] is not None:
+        found = recipe_data(options)
+        entries = found.entries if registry is None else read_registry(registry)
+        parts = parse_mix(found.mix if mix == "-" else mix)
+    elif registry is None:
         entries = {_DIRECT: _entry_of_path(mix)}
     else:
         parts, entries = parse_mix(mix), read_registry(registry)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceptic.data.plm_samples import SampleMaker
+    from perceptic.data.registry import RegistryEntry
     from perceptic.text.clip_tokenizer import ClipTokenizer
     from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
     from perceptic.train.plm_stages import PlmStage
@@ -16,31 +17,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecipeData:
-    """What a phase of a recipe trains on."""
+    """What a phase of a recipe trains on: its mix, and the data sets by name."""
 
     mix: str
-    registry: Path
+    entries: dict[str, RegistryEntry]
 
 
-def recipe_data(source: str, phase_name: str | None) -> RecipeData:
-    """A phase's mix and registry; a world that the recipe trains on is exported into the cache where it is missing.
+def recipe_data(options: dict[str, Any]) -> RecipeData:
+    """Of `--recipe` and `--phase`; a world that it trains on is exported into the cache where it is missing.
 
     Raises:
-        ConfigError: a recipe of another kind, or without such a phase.
+        ConfigError: a recipe of another kind, or without such a phase. DataError: a registry that cannot be read.
     """
     from perceptic.cli.train import default_cache
+    from perceptic.data.registry import RegistryEntry, read_registry
     from perceptic.data.world_rows import world_registry
+    from perceptic.train.plm_data import ROWS
 
-    recipe = _plm_recipe(source)
-    mix = _phase(recipe, phase_name).mix
-    if recipe.data.world is not None:
-        return RecipeData(mix, world_registry(default_cache(), **dataclasses.asdict(recipe.data.world)))
-    assert recipe.data.registry is not None  # one of them is there, `PlmDataRecipe` says
-    return RecipeData(mix, Path(recipe.data.registry).expanduser())
+    recipe = _plm_recipe(options)
+    mix, data = _phase(recipe, options["phase"]).mix, recipe.data
+    if data.rows is not None:
+        rows = Path(data.rows).expanduser()
+        root = rows.parent if data.media is None else Path(data.media).expanduser()
+        return RecipeData(mix, {ROWS: RegistryEntry(ROWS, rows, root)})
+    if data.world is not None:
+        return RecipeData(mix, read_registry(world_registry(default_cache(), **dataclasses.asdict(data.world))))
+    assert data.registry is not None  # one of them is there, `PlmDataRecipe` says
+    return RecipeData(mix, read_registry(Path(data.registry).expanduser()))
 
 
 def sample_maker(options: dict[str, Any]) -> SampleMaker:
-    """Rows to samples as `--recipe` and `--phase` would, or `--model`, `--stage`, `--set` and `--tokenizer`.
+    """Rows to samples as `--recipe`, `--set` and `--phase` would, or `--model`, `--stage`, `--set` and `--tokenizer`.
 
     Raises:
         ConfigError, WeightsError: names that do not exist, or a model without a tokenizer.
@@ -52,7 +59,7 @@ def sample_maker(options: dict[str, Any]) -> SampleMaker:
     from perceptic.weights.plm_sources import is_nano
 
     if options["recipe"] is not None:
-        recipe = _plm_recipe(options["recipe"])
+        recipe = _plm_recipe(options)
         stage = _phase(recipe, options["phase"]).settings
     else:
         model, tokenizer = options["model"], options["tokenizer"]
@@ -87,14 +94,16 @@ def clip_tokenizer(path: Path | None) -> ClipTokenizer:
     return ClipTokenizer.find(path or zoo.find_card("PE-Core-Nano").folder)
 
 
-def _plm_recipe(source: str) -> PlmRecipe:
+def _plm_recipe(options: dict[str, Any]) -> PlmRecipe:
     from perceptic.errors import ConfigError
     from perceptic.train.plm_recipe import PlmRecipe
     from perceptic.train.recipe import load_recipe
 
-    recipe = load_recipe(source)
+    recipe = load_recipe(options["recipe"], options["changes"])
     if not isinstance(recipe, PlmRecipe):
-        raise ConfigError(f"--recipe {source}: is not of a language model; check its data by path or registry")
+        raise ConfigError(
+            f"--recipe {options['recipe']}: is not of a language model; check its data by path or registry"
+        )
     return recipe
 
 
