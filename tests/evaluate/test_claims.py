@@ -7,12 +7,14 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from perceptic.cli.main import run
+from perceptic.data.shards import ShardSource
 from perceptic.errors import ConfigError, DataError
-from perceptic.evaluate.claims import battery, distilling, order, recipes, video
+from perceptic.evaluate.claims import battery, distilling, mirrored, order, recipes, video
 from perceptic.evaluate.claims.claim import Claim, Curve, Quantity, SeedResult, Setting, estimate, judge, judge_all
 from perceptic.evaluate.claims.grounding import box_iou
 from perceptic.evaluate.claims.mini import Arm, mini_recipe, run_name, trained
@@ -20,6 +22,7 @@ from perceptic.evaluate.claims.registry import CLAIMS, find_claims
 from perceptic.evaluate.claims.report import render_finding, write_findings
 from perceptic.evaluate.claims.runner import ClaimOptions, Finding, run_claim
 from perceptic.train.recipe import Recipe, load_recipe
+from perceptic.world.vocabulary import LETTERS
 
 ABOVE = Quantity("gain", "points", "above")
 
@@ -148,10 +151,10 @@ def test_the_command_lists_and_refuses(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 RECIPE_ARMS = (recipes.BASE, recipes.PROGRESSIVE, recipes.HIGH_LAST, recipes.ABSOLUTE_ONLY, recipes.AUGMENTED)
-ALL_ARMS = (*RECIPE_ARMS, distilling.ALONE, *distilling.STUDENTS.values(), video.CLIPS, video.PICTURES)
+OTHER_ARMS = (distilling.ALONE, *distilling.STUDENTS.values(), video.CLIPS, video.PICTURES, mirrored.FLIPPED)
 
 
-@pytest.mark.parametrize("arm", ALL_ARMS, ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", (*RECIPE_ARMS, *OTHER_ARMS), ids=lambda arm: arm.name)
 def test_every_arm_is_a_recipe(arm: Arm, tmp_path: Path) -> None:
     path = tmp_path / "mini.yaml"
     path.write_text(mini_recipe(arm.recipe))
@@ -182,6 +185,24 @@ def test_order_cannot_be_seen_in_a_mean(tmp_path: Path, monkeypatch: pytest.Monk
     found = order.run(0, Setting(tmp_path))
     assert found.effects["direction from the mean of frames, above guessing"] == 0.0
     assert found.scores["largest difference of a clip's two embeddings"] < 1e-5
+
+
+def test_letters_that_are_letters_in_a_mirror_do_not_count() -> None:
+    counted = {LETTERS[number] for number in mirrored.one_way_letters()}
+    assert {"F", "G", "7"} <= counted
+    assert not {"A", "H", "O", "8"} & counted
+
+
+def test_a_shard_of_letters_is_what_a_recipe_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrored, "_TRAIN", 6)
+    (change,) = mirrored.write_glyphs(tmp_path)
+    source = ShardSource.find((str(tmp_path / "glyphs" / "train.tar"),), image_size=32)
+    expected = list(mirrored.glyphs("train", 6))
+    for sample, glyph in zip(source.read(0, 6), expected, strict=True):
+        assert np.array_equal(sample.pixels[0].transpose(1, 2, 0), glyph.pixels)
+        assert sample.captions[0].endswith(f"the letter {LETTERS[glyph.label]}")
+        assert not sample.is_flip_safe
+    assert change == f"data.glyphs.shards=['{tmp_path / 'glyphs' / 'train.tar'}']"
 
 
 def test_boxes_overlap() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -26,12 +27,14 @@ class Arm:
     Attributes:
         changes: "key=value" as `perceptic train --set` takes them. recipe: a YAML file beside this module.
         stages: (pixels a side, steps) one after the other; () for those of the recipe.
+        prepare: writes data below the work folder where they are missing, and returns the changes that name them.
     """
 
     name: str
     changes: tuple[str, ...] = ()
     stages: tuple[tuple[int, int], ...] = ()
     recipe: str = "mini"
+    prepare: Callable[[Path], tuple[str, ...]] = lambda work: ()
 
     def scaled(self, scale: float) -> Arm:
         """The arm with `scale` times the steps."""
@@ -80,7 +83,9 @@ def trained(arm: Arm, seed: int, setting: Setting) -> Path:
         return out / "model"
     with atomic_path(work / "recipes" / f"{out.name}.yaml") as path:
         path.write_text(mini_recipe(arm.recipe), encoding="utf-8")
-    recipe = load_recipe(work / "recipes" / f"{out.name}.yaml", (*arm.all_changes, f"seed={seed}"))
+    recipe = load_recipe(
+        work / "recipes" / f"{out.name}.yaml", (*arm.all_changes, *arm.prepare(work.resolve()), f"seed={seed}")
+    )
     total = recipe.num_steps
     callbacks = RunCallbacks(on_step=lambda step: setting.on_progress(f"{arm.name}, seed {seed}", step.step + 1, total))
     result = train(recipe, out, work / "data", callbacks=callbacks)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perceptic.errors import ConfigError
-from perceptic.evaluate.claims import distilling, grounding, layerwise, order, recipes, video
+from perceptic.evaluate.claims import distilling, grounding, layerwise, mirrored, order, recipes, video
 from perceptic.evaluate.claims.claim import Claim
 
 CLAIMS: dict[int, Claim] = {
     claim.number: claim
     for claim in sorted(
-        (*recipes.CLAIMS, layerwise.CLAIM, grounding.CLAIM, order.CLAIM, distilling.CLAIM, video.CLAIM),
+        (*recipes.CLAIMS, layerwise.CLAIM, grounding.CLAIM, order.CLAIM, distilling.CLAIM, mirrored.CLAIM, video.CLAIM),
         key=lambda claim: claim.number,
     )
 }
