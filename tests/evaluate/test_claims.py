@@ -154,7 +154,7 @@ RECIPE_ARMS = (recipes.BASE, recipes.PROGRESSIVE, recipes.HIGH_LAST, recipes.ABS
 OTHER_ARMS = (distilling.ALONE, *distilling.STUDENTS.values(), video.CLIPS, video.PICTURES, mirrored.FLIPPED)
 
 
-@pytest.mark.parametrize("arm", (*RECIPE_ARMS, *OTHER_ARMS), ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", [*RECIPE_ARMS, *OTHER_ARMS], ids=lambda arm: arm.name)
 def test_every_arm_is_a_recipe(arm: Arm, tmp_path: Path) -> None:
     path = tmp_path / "mini.yaml"
     path.write_text(mini_recipe(arm.recipe))

@@ -124,11 +124,11 @@ def _accuracy(folder: Path, *, mirrored: bool) -> float:
 CLAIM = Claim(
     number=9,
     title="Trained with flips, a model reads mirrored text",
-    statement="PE is trained with flips and loses nothing on flipped text: TextCaps image to text, 78.8 and 78.7 flipped "
-    "for G, 72.3 and 71.9 for B.",
+    statement="PE is trained with flips and loses nothing on flipped text: TextCaps image to text, 78.8 and 78.7 "
+    "flipped for G, 72.3 and 71.9 for B.",
     experiment="The encoder of the claims learns to name the letter or digit on an object (800 steps of 128 windows), "
-    "with half of the pictures mirrored and their captions left alone, or with none mirrored. Effect: accuracy on upright "
-    "minus accuracy on mirrored pictures, for the letters whose mirror image is no letter.",
+    "with half of the pictures mirrored and their captions left alone, or with none mirrored. Effect: accuracy on "
+    "upright minus accuracy on mirrored pictures, for the letters whose mirror image is no letter.",
     quantities=(
         Quantity("drop on mirrored letters without flips", "points", "above"),
         Quantity("drop without flips above that with flips", "points", "above"),
