@@ -1,7 +1,7 @@
 """Training rows that ask much about little: many short questions about a picture or clip, and times of all its events.
 
 A small model that reads a picture once should learn from as many answers about it as possible. Questions about single
-objects come more often than others, because everything else is built on them. Times are counted in 32 or in 16 frames,
+objects come more often than others, because everything else is built on them. Times are counted in 32 or in 8 frames,
 as the prompt says.
 """
 
@@ -39,7 +39,7 @@ _FREQUENCIES: Final[Mapping[str, float]] = {
 }  # fmt: skip
 """How often a kind has its turn while another has one."""
 
-_FRAME_COUNTS: Final = (32, 16)
+_FRAME_COUNTS: Final = (32, 8)
 _TAIL: Final = "where start and end are frame numbers between 0 and {last} in this {total} frame video."
 _WHERE: Final = "Given the region marked by the red rectangle in the video, please"
 _REGION: Final = "Please describe the region ({box}) in details.\nThe region is in the format of [x1, y1, x2, y2]."
