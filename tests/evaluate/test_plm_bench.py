@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -347,3 +350,32 @@ def test_a_real_model_is_measured(data: Path, tmp_path: Path) -> None:
         measured = measure(assistant, data, section, common, max_new_tokens=3)
         assert 0 < len(measured.items) <= 4
         assert 0 <= next(iter(measured.metrics.values())).value <= 100
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_the_system_goes_on(data: Path, tmp_path: Path) -> None:
+    write_fresh_model("PLM-Nano", tmp_path / "model")
+    command = [
+        *(sys.executable, "-m", "perceptic", "eval", "plm-fgqa", "--model", str(tmp_path / "model")),
+        *("--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"),
+        *("--set", "batch_size=2", "--set", "max_new_tokens=8"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (kept := answers_in(tmp_path)) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        process.kill()
+    assert 0 < len(kept) < len(read_rows(data, "fgqa"))
+    before = answers_in(tmp_path)
+    subprocess.run(command, check=True, capture_output=True)
+    after = answers_in(tmp_path)
+    assert after[: len(before)] == before
+    assert len({line["key"] for line in after}) == len(after)
+    (items,) = (tmp_path / "out" / "items").glob("*.jsonl")
+    assert len(items.read_text().splitlines()) == len(read_rows(data, "fgqa"))
+
+
+def answers_in(folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of the answers kept so far."""
+    lines = [line for file in folder.glob("out/*/answers/*.jsonl") for line in file.read_text().split("\n")[:-1]]
+    return [json.loads(line) for line in lines]
