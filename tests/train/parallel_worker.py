@@ -23,13 +23,15 @@ from perceptic.data.packing import PackedBatch
 from perceptic.models.clip import CLIP
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.checkpoint import TrainState
+from perceptic.train.ema import MovingAverage
 from perceptic.train.global_loss import first_row, gather_rows, info_nce, sigmoid_pairs
 from perceptic.train.optimizers import make_optimizer
 from perceptic.train.parallel import Processes, joined
-from perceptic.train.parallel_model import clip_shared_gradients, share_model, whole_weights
+from perceptic.train.parallel_model import clip_gradients, share_model, whole_weights
 from perceptic.train.parallel_recipe import ParallelRecipe
 from perceptic.train.plm_objective import ResponseLoss
 from perceptic.train.sharded_checkpoint import ShardedCheckpoints
+from perceptic.train.sharded_state import tensors_of
 
 GLOBAL_BATCH, STEPS = 8, 3
 
@@ -65,7 +67,7 @@ def clip_step(model: CLIP, optimizer: torch.optim.Optimizer, processes: Processe
     loss = info_nce(unit[0], unit[1], model.logit_scale.exp()).loss
     features = model.visual.forward_features(pixels, norm=True)
     (loss + 0.01 * (features - 1).square().mean()).backward()
-    norm = clip_shared_gradients(model.parameters(), 1.0)
+    norm = clip_gradients(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
     return [loss.item(), norm]
@@ -140,7 +142,7 @@ def train_plm(processes: Processes, tied: bool, frozen: bool) -> list[float]:
     for step in range(STEPS):
         loss, _ = objective.loss(model, plm_batch(processes, model, step))
         loss.backward()
-        norm = clip_shared_gradients(model.parameters(), None)
+        norm = clip_gradients(model.parameters(), None)
         optimizer.step()
         optimizer.zero_grad()
         figures += [processes.mean({"loss": loss.item()})["loss"], norm]
@@ -166,13 +168,13 @@ def plm_bf16(processes: Processes) -> list[float]:
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = objective.loss(model, batch)
     loss.backward()
-    return [processes.mean({"loss": loss.item()})["loss"], clip_shared_gradients(model.parameters(), None)]
+    return [processes.mean({"loss": loss.item()})["loss"], clip_gradients(model.parameters(), None)]
 
 
 def losses(processes: Processes) -> dict[str, Any]:
-    """Values and gradients of the losses over a batch of 10 or, with four processes, 12."""
+    """Values and gradients of the losses over a batch of 44: its rounds are not of one size."""
     random = torch.Generator().manual_seed(3)
-    batch = 12 if processes.count == 4 else 10
+    batch = 44
     # A shared part makes scores that matter.
     common = torch.randn(batch, 7, generator=random, dtype=torch.float64)
     sides = [common + torch.randn(batch, 7, generator=random, dtype=torch.float64) for _ in range(2)]
@@ -228,40 +230,74 @@ def checkpoints_of(processes: Processes, keep: int = 2) -> ShardedCheckpoints:
     return ShardedCheckpoints(Path(sys.argv[1]) / "checkpoints", keep, processes)
 
 
-def state_of(processes: Processes, step: int) -> TrainState:
-    torch.manual_seed(100 * processes.rank + step)
-    data = {"clips": {}}
-    return TrainState(step, {}, {}, torch.get_rng_state(), data, samples=8 * step)
+def random_state(processes: Processes, step: int) -> torch.Tensor:
+    return torch.Generator().manual_seed(100 * processes.rank + step).get_state()
+
+
+def state_of(
+    processes: Processes, step: int, model: CLIP, optimizer: torch.optim.Optimizer, average: MovingAverage
+) -> TrainState:
+    tensors = tensors_of(model, optimizer)
+    return TrainState(
+        step=step,
+        model=tensors["model"],
+        optimizer=tensors["optimizer"],
+        random_state=random_state(processes, step),
+        data={"clips": {}},
+        samples=8 * step,
+        average=average.state(),
+        best=0.5,
+    )
+
+
+def total(model: CLIP) -> float:
+    """A sum over all weights, the same in every process."""
+    return sum(value.abs().sum().item() for value in whole_weights(model, everywhere=True).values())
 
 
 def save(processes: Processes) -> list[float]:
     """Three checkpoints of which two are kept; training goes on while each is written. Returns what comes after."""
     model = make_clip()
     share_model(model, ParallelRecipe(shard="full"), processes)
-    optimizer, checkpoints = optimizer_of(model), checkpoints_of(processes)
+    optimizer, checkpoints, average = optimizer_of(model), checkpoints_of(processes), MovingAverage(model, 0.9)
     figures = []
     for step in range(5):
+        if step == 1:
+            checkpoints.save_best(state_of(processes, step, model, optimizer, average))
+            best = total(model)
         if step in (1, 2, 3):
-            checkpoints.save(state_of(processes, step), model, optimizer)
+            checkpoints.save(state_of(processes, step, model, optimizer, average))
         figures += clip_step(model, optimizer, processes, step)
+        average.update(model)
     checkpoints.wait()
-    return figures
+    average.copy_to(model)
+    return [*figures, total(model), best]
 
 
 def load(processes: Processes) -> dict[str, Any]:
     """Go on from the newest checkpoint into a model of other weights."""
     model = make_clip(seed=9)
     share_model(model, ParallelRecipe(shard="auto"), processes)
-    optimizer, checkpoints = optimizer_of(model), checkpoints_of(processes)
+    optimizer, checkpoints, average = optimizer_of(model), checkpoints_of(processes), MovingAverage(model, 0.9)
     found = checkpoints.newest()
     assert found.state is not None
-    checkpoints.load(found.state, model, optimizer)
+    averages = average.state()
+    checkpoints.load(found.state, model, optimizer, averages)
+    average.restore(averages)
     step = found.state.step
-    figures = [figure for later in range(step, 5) for figure in clip_step(model, optimizer, processes, later)]
-    same_random = torch.equal(found.state.random_state, state_of(processes, step).random_state)
+    figures = []
+    for later in range(step, 5):
+        figures += clip_step(model, optimizer, processes, later)
+        average.update(model)
+    average.copy_to(model)
+    figures.append(total(model))
+    same_random = torch.equal(found.state.random_state, random_state(processes, step))
+    checkpoints.load_best(model, optimizer)
+    figures.append(total(model))
     return {
         "step": step,
         "samples": found.state.samples,
+        "best": found.state.best,
         "warnings": list(found.warnings),
         "figures": figures,
         "same_random": not processes.any(not same_random),
