@@ -234,9 +234,9 @@ def test_the_tower_begins_as_the_encoder(recipe_path, data_cache, tmp_path):
         ("phases.0.stage_overrides.drop_pat=1.0", "phases.0.stage_overrides.drop_pat: no such key; did you mean"),
         ("phases.0.stage=4", "phases.0.stage: must be one of 1, 2, 3"),
         ("phases.1.name=align", "'align' comes twice"),
-        ("data.registry=a.yaml", "give either 'registry'"),
+        ("data.registry=a.yaml", "not registry and world"),
         ("model_overrides.tower.layers=1", "model_overrides.tower: no such part"),
-        ("init=PLM-Nano", "brings a tower already"),
+        ("init=PLM-Nano", "brings the whole model already"),
         ("objective=plmm", "objective: must be one of contrastive, "),
     ],
 )

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from perceptic.cli._shared import json_option, print_json
+from perceptic.cli._train_estimate import print_estimate
 from perceptic.cli._train_progress import TrainProgress
 
 if TYPE_CHECKING:
-    from perceptic.train.estimate import Estimate
-    from perceptic.train.plm_estimate import PlmEstimate
     from perceptic.train.recipe import AnyRecipe
 
 _EXIT_INTERRUPTED = 130
@@ -35,6 +34,8 @@ def default_cache() -> Path:
 @click.option("--workers", type=click.IntRange(min=1), default=min(4, os.cpu_count() or 1), show_default=True,
               help="Processes that make data ready before training.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what the run takes and stop.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True,
+              help="With --dry-run: of how many processes the memory of each device is asked for.")  # fmt: skip
 @json_option
 def command(
     recipe: str,
@@ -44,6 +45,7 @@ def command(
     resume: bool,
     workers: int,
     dry_run: bool,
+    processes: int,
     as_json: bool,
 ) -> int:
     """Train a model from RECIPE: the name of a packaged recipe (nano-core, plm-nano) or a YAML file.
@@ -55,27 +57,19 @@ def command(
 
     loaded = load_recipe(recipe, changes)
     if dry_run:
-        return _dry_run(loaded, as_json)
+        print_estimate(loaded, processes, as_json)
+        return 0
     return _train(loaded, out or Path("runs") / loaded.name, cache or default_cache(), not resume, workers, as_json)
 
 
-def _dry_run(recipe: AnyRecipe, as_json: bool) -> int:
-    from perceptic.train.estimate import estimate
-    from perceptic.train.plm_estimate import estimate_plm
-    from perceptic.train.plm_recipe import PlmRecipe
-
-    if isinstance(recipe, PlmRecipe):
-        plm_figures = estimate_plm(recipe)
-        print_json(plm_figures) if as_json else _print_plm_estimate(recipe, plm_figures)
-        return 0
-    figures = estimate(recipe)
-    print_json(figures) if as_json else _print_estimate(recipe, figures)
-    return 0
-
-
 def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int, as_json: bool) -> int:
+    from perceptic.train.parallel import find_place
     from perceptic.train.runs import train
 
+    place = find_place(os.environ)
+    if place is not None and place.rank:  # the first process speaks for all
+        result = train(recipe, out, cache, fresh=fresh, workers=workers)
+        return 0 if result.model_folder is not None else _EXIT_INTERRUPTED
     with TrainProgress(recipe) as progress:
         result = train(recipe, out, cache, fresh=fresh, workers=workers, callbacks=progress.callbacks())
     for warning in result.warnings:
@@ -89,32 +83,3 @@ def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int,
         click.echo(f"{where} The same command goes on from there.", err=True)
         return _EXIT_INTERRUPTED
     return 0
-
-
-def _print_plm_estimate(recipe: AnyRecipe, figures: PlmEstimate) -> None:
-    click.echo(f"recipe      {recipe.name}: {recipe.model}, {recipe.optimizer.name}, {recipe.precision}")
-    for phase in figures.phases:
-        rows = "rows counted once the data is there" if phase.rows is None else f"{phase.rows:,} rows in the mix"
-        click.echo(f"phase       {phase.name}: {phase.steps:,} steps of {phase.tokens_per_step:,} tokens, {rows}")
-        click.echo(f"  learns    {phase.trainable:,} of {phase.parameters:,} parameters")
-        click.echo(
-            f"  memory    {_size(phase.total_bytes)} on the device: weights {_size(phase.weight_bytes)}, gradients "
-            f"{_size(phase.gradient_bytes)}, optimiser {_size(phase.optimizer_bytes)}, activations about "
-            f"{_size(phase.activation_bytes)}"
-        )
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:,.0f} MiB" if num_bytes < 2**33 else f"{num_bytes / 2**30:,.1f} GiB"
-
-
-def _print_estimate(recipe: AnyRecipe, figures: Estimate) -> None:
-    click.echo(f"recipe      {recipe.name}: {recipe.model}, {recipe.optimizer.name}, {recipe.precision}")
-    click.echo(f"parameters  {figures.parameters:,}")
-    click.echo(f"memory      {figures.state_bytes / 2**20:,.0f} MiB weights, gradients and optimiser")
-    click.echo(f"data        {figures.data_bytes / 2**20:,.0f} MiB decoded, mapped from disk")
-    for phase in figures.phases:
-        click.echo(
-            f"phase       {phase.name}: {phase.steps:,} steps, {phase.samples:,} samples, {phase.epochs:.1f} epochs, "
-            f"about {phase.activation_bytes / 2**20:,.0f} MiB activations"
-        )

@@ -108,6 +108,18 @@ def load_lora_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(state, strict=False)
 
 
+def merged_state(state: Mapping[str, Tensor], settings: LoraSettings) -> dict[str, Tensor]:
+    """A state dict with adapters as that of the ordinary model; those without adapters stay as they are."""
+    merged = {name: value for name, value in state.items() if not _is_adapter(name)}
+    for name, lora_a in state.items():
+        if name.endswith(".lora_a"):
+            layer = name.removesuffix(".lora_a")
+            change = (settings.alpha / settings.rank) * (state[f"{layer}.lora_b"].float() @ lora_a.float())
+            weight = state[f"{layer}.weight"]
+            merged[f"{layer}.weight"] = (weight.float() + change).to(weight.dtype)
+    return merged
+
+
 def merge_lora(model: nn.Module) -> None:
     """Add every change to its weight and make the layers ordinary again, in place. All of the model trains then."""
     for name, module in list(model.named_modules()):

@@ -10,13 +10,12 @@ import torch
 from perceptic.configs_plm import PerceptionLMConfig
 from perceptic.data.registry import open_mix, parse_mix, read_registry
 from perceptic.models.perception_lm import PerceptionLM
+from perceptic.train.estimate import kept_activations, state_share
 from perceptic.train.plm_model import base_config, prepare_training
 from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
 from perceptic.weights.plm_folder import read_plm_folder
 from perceptic.weights.plm_sources import find_plm_folder
 
-_ACTIVATIONS = 34
-"""Numbers kept for backward per token, layer and unit of width: a block's inputs, norms, projections and products."""
 _MAX_LOGITS_BYTES = 3 * 4 * (1 << 26)
 """Logits are made a slice at a time (`plm_objective`): the slice, its softmax and its gradient."""
 
@@ -29,7 +28,8 @@ class PlmPhaseEstimate:
         parameters: of the model; trainable: of those, what learns.
         weight_bytes, gradient_bytes, optimizer_bytes: weights, fp32 gradients of what learns, its two moments.
         activation_bytes: rough, of a micro-batch full of picture tokens.
-        tokens_per_step: packed, padding included. rows: of the mix, where it is there already.
+        tokens_per_step: of all processes, packed, padding included.
+        rows: of the mix, where it is there already; steps_per_epoch: at most, with one row to a sequence.
     """
 
     name: str
@@ -41,29 +41,36 @@ class PlmPhaseEstimate:
     optimizer_bytes: int
     activation_bytes: int
     tokens_per_step: int
-    tokens: int
     rows: int | None
+    steps_per_epoch: int | None
 
     @property
-    def total_bytes(self) -> int:
+    def device_bytes(self) -> int:
         return self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.activation_bytes
 
 
 @dataclass(frozen=True)
 class PlmEstimate:
-    """Of every phase; the largest decides what the device must hold."""
+    """Of every phase; the largest decides what a device must hold."""
 
+    processes: int
     phases: tuple[PlmPhaseEstimate, ...]
 
 
-def estimate_plm(recipe: PlmRecipe) -> PlmEstimate:
-    """Count without allocating. Raises ConfigError on an unknown model."""
-    folder = None if recipe.init is None else read_plm_folder(find_plm_folder(recipe.init))
+def estimate_plm(recipe: PlmRecipe, processes: int = 1) -> PlmEstimate:
+    """Count without allocating or fetching, for so many processes of one device each.
+
+    Raises:
+        ConfigError: an unknown model.
+    """
+    # A model that would have to be fetched is taken to be of the architecture that the recipe names.
+    is_here = recipe.init is not None and Path(recipe.init).expanduser().is_dir()
+    folder = read_plm_folder(find_plm_folder(recipe.init)) if recipe.init is not None and is_here else None
     config = base_config(recipe, folder)
-    return PlmEstimate(tuple(_phase(recipe, phase, config) for phase in recipe.phases))
+    return PlmEstimate(processes, tuple(_phase(recipe, phase, config, processes) for phase in recipe.phases))
 
 
-def _phase(recipe: PlmRecipe, phase: PlmPhaseRecipe, base: PerceptionLMConfig) -> PlmPhaseEstimate:
+def _phase(recipe: PlmRecipe, phase: PlmPhaseRecipe, base: PerceptionLMConfig, processes: int) -> PlmPhaseEstimate:
     stage = phase.settings
     with torch.device("meta"):
         model = PerceptionLM(stage.model_config(base))
@@ -71,31 +78,32 @@ def _phase(recipe: PlmRecipe, phase: PlmPhaseRecipe, base: PerceptionLMConfig) -
     weight_bytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    tokens = phase.num_sequences * stage.max_tokens
+    own_tokens = -(-phase.num_sequences // processes) * stage.max_tokens
+    rows = _rows(recipe, phase)
+    tokens = phase.num_sequences * stage.max_tokens * recipe.accumulate
     return PlmPhaseEstimate(
         name=phase.name,
         steps=phase.steps,
         parameters=parameters,
         trainable=trainable,
-        weight_bytes=weight_bytes,
-        gradient_bytes=4 * trainable,
-        optimizer_bytes=8 * trainable,
-        activation_bytes=_activation_bytes(recipe, phase, model.config, tokens),
+        weight_bytes=weight_bytes // state_share(recipe, processes),
+        gradient_bytes=4 * trainable // state_share(recipe, processes),
+        optimizer_bytes=8 * trainable // state_share(recipe, processes),
+        activation_bytes=_activation_bytes(recipe, phase, model.config, own_tokens),
         tokens_per_step=tokens,
-        tokens=tokens * phase.steps,
-        rows=_rows(recipe, phase),
+        rows=rows,
+        steps_per_epoch=None if rows is None else -(-rows * stage.max_tokens // tokens),
     )
 
 
 def _activation_bytes(recipe: PlmRecipe, phase: PlmPhaseRecipe, config: PerceptionLMConfig, tokens: int) -> int:
     decoder, vision, stage = config.decoder, config.vision, phase.settings
-    kept = decoder.n_layers * decoder.dim * tokens
+    kept = kept_activations(recipe, decoder.n_layers, decoder.dim * tokens)
     if not stage.freeze_vision:
         chunks = tokens // config.tokens_per_chunk
-        kept += vision.layers * vision.width * chunks * (vision.grid_size**2 + vision.num_prefix_tokens)
-    number_bytes = 2 if recipe.precision == "bf16" else 4
-    logits = min(_MAX_LOGITS_BYTES, 12 * tokens * decoder.vocab_size)
-    return kept * _ACTIVATIONS * number_bytes + logits
+        tower_tokens = chunks * (vision.grid_size**2 + vision.num_prefix_tokens)
+        kept += kept_activations(recipe, vision.layers, vision.width * tower_tokens)
+    return kept + min(_MAX_LOGITS_BYTES, 12 * tokens * decoder.vocab_size)
 
 
 def _rows(recipe: PlmRecipe, phase: PlmPhaseRecipe) -> int | None:

@@ -13,6 +13,7 @@ from perceptic.configs_plm import PerceptionLMConfig, PerceptionLMPreprocessing,
 from perceptic.errors import ConfigError, TrainError
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.text.llama_tokenizer import LlamaTokenizer
+from perceptic.train.llama_weights import begin_decoder
 from perceptic.train.lora import add_lora
 from perceptic.train.plm_recipe import PlmRecipe
 from perceptic.train.plm_stages import PlmStage, go_on_from
@@ -36,7 +37,7 @@ class PlmOrigin:
 
 
 def base_config(recipe: PlmRecipe, folder: PLMFolder | None = None) -> PerceptionLMConfig:
-    """The architecture before stages change it: that of `init`, or the named one with the recipe's overrides.
+    """The architecture before stages change it: that of `init` (`folder`), or the named one, with overrides.
 
     Raises:
         ConfigError: an unknown name or override.
@@ -115,18 +116,22 @@ def _begin(model: PerceptionLM, recipe: PlmRecipe, origin: PlmOrigin) -> None:
     if origin.folder is not None:
         start = PretrainedPerceptionLM.from_pretrained(origin.folder.path, dtype=torch.float32)
         go_on_from(model, start.state_dict())
-    elif recipe.vision_init is not None:
+    if recipe.vision_init is not None:
         begin_tower(model, recipe.vision_init)
+    if recipe.decoder_init is not None:
+        begin_decoder(model.decoder, Path(recipe.decoder_init))
 
 
 def begin_tower(model: PerceptionLM, encoder: str) -> None:
-    """Give the tower the first layers of an encoder.
+    """Give the tower the first layers of an encoder, its table of positions stretched to the tower's grid (bilinear).
 
     Raises:
         TrainError: the encoder lacks a weight of the tower, or has it in another shape.
     """
-    given = VisionTransformer.from_pretrained(encoder, dtype=torch.float32).state_dict()
-    tower = model.vision_model
+    source, tower = VisionTransformer.from_pretrained(encoder, dtype=torch.float32), model.vision_model
+    given = source.state_dict()
+    if source.config.use_abs_posemb:
+        given["positional_embedding"] = source.position_table(tower.config.grid_size, tower.config.grid_size).detach()
     state: dict[str, Tensor] = {}
     for name, value in tower.state_dict().items():
         if name in given and given[name].shape == value.shape:

@@ -31,14 +31,29 @@ class WorldRows:
 
 @dataclass(frozen=True)
 class PlmDataRecipe:
-    """Where the data sets that mixes name are: a `datasets.yaml`, or the synthetic world."""
+    """Where the data sets that mixes name are: one of three.
+
+    Attributes:
+        registry: a `datasets.yaml`.
+        rows: a JSONL file, or a folder of `*chunk.N*.jsonl`; mixes call it `rows`. media: the folder where its media
+            paths start (None: that of the rows).
+        world: the synthetic world.
+    """
 
     registry: str | None = None
+    rows: str | None = None
+    media: str | None = None
     world: WorldRows | None = None
 
     def __post_init__(self) -> None:
-        if (self.registry is None) == (self.world is None):
-            raise ConfigError("data: give either 'registry', a datasets.yaml, or 'world'")
+        given = [name for name in ("registry", "rows", "world") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                f"data: give one of 'registry' (a datasets.yaml), 'rows' (a JSONL file) and 'world', not "
+                f"{' and '.join(given) or 'nothing'}"
+            )
+        if self.media is not None and self.rows is None:
+            raise ConfigError("data.media: goes with 'rows'; a registry has root_dir")
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,7 @@ class PlmRecipe(RunRecipe):
     Attributes:
         init: folder or name of a PerceptionLM to go on from; None: fresh weights.
         vision_init: folder or name of an encoder whose first layers become the tower.
+        decoder_init: folder of a Llama language model whose weights the decoder begins with.
         tokenizer: its file; None: that of `init`, or of PLM-Nano.
         model_overrides: fields of the architecture, under `decoder` and `vision`.
         lora: train low-rank changes of the decoder's matrices instead of the matrices; the finished model has them
@@ -125,6 +141,7 @@ class PlmRecipe(RunRecipe):
     phases: tuple[PlmPhaseRecipe, ...]
     init: str | None = None
     vision_init: str | None = None
+    decoder_init: str | None = None
     tokenizer: str | None = None
     model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     lora: LoraSettings | None = None
@@ -133,8 +150,9 @@ class PlmRecipe(RunRecipe):
 
     def __post_init__(self) -> None:
         self.check_run()
-        if self.init is not None and self.vision_init is not None:
-            raise ConfigError("vision_init: 'init' brings a tower already; give one of them")
+        for key in ("vision_init", "decoder_init"):
+            if self.init is not None and getattr(self, key) is not None:
+                raise ConfigError(f"{key}: 'init' brings the whole model already; give one of them")
         if self.frozen_dtype == "bf16" and self.precision != "bf16":
             raise ConfigError("frozen_dtype: bf16 weights are computed with in bf16; set 'precision: bf16' too")
         unknown = set(self.model_overrides) - {"decoder", "vision"}

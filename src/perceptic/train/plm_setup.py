@@ -20,10 +20,11 @@ from perceptic.data.skipped import SkippedSamples
 from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.loop import Trainer
-from perceptic.train.lora import merge_lora
+from perceptic.train.lora import merged_state
 from perceptic.train.parallel_model import share_model
 from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
+from perceptic.train.plm_data import find_registry
 from perceptic.train.plm_model import PlmOrigin, build_model, find_origin
 from perceptic.train.plm_objective import ResponseLoss
 from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
@@ -111,7 +112,8 @@ class PlmSetup:
         `perceptic ask --model` takes them."""
         assert isinstance(model, PerceptionLM)
         dtype = parse_dtype(self.recipe.export_dtype)
-        merge_lora(model)
+        if self.recipe.lora is not None:
+            weights = merged_state(weights, self.recipe.lora)
         finished = build_empty(PretrainedPerceptionLM, model.config)
         state = {name: value.detach().to("cpu", dtype) for name, value in weights.items()}
         finished.load_state_dict(state, assign=True)
@@ -176,28 +178,6 @@ class PackedSource:
     def close(self) -> None:
         self.batches.close()
         self.samples.close()
-
-
-def find_registry(recipe: PlmRecipe, context: RunContext) -> Path:
-    """The recipe's `datasets.yaml`; the world's is exported into the cache where it is missing."""
-    world = recipe.data.world
-    if world is None:
-        assert recipe.data.registry is not None  # one of them is there, `PlmDataRecipe` says
-        return Path(recipe.data.registry).expanduser()
-    from perceptic.data.world_rows import world_registry
-
-    def progress(done: int, total: int) -> None:
-        context.on_data("world", done, total)
-
-    return world_registry(
-        context.cache,
-        images=world.images,
-        videos=world.videos,
-        seed=world.seed,
-        workers=context.workers,
-        progress=progress,
-        single_share=world.single_share,
-    )
 
 
 def compile_layers(model: PerceptionLM) -> None:
