@@ -17,7 +17,10 @@ from perceptic.configs import Preprocessing, VisionConfig
 from perceptic.errors import ConfigError, DataError, OutputError
 from perceptic.evaluate import layers as layers_module
 from perceptic.evaluate import layers_features
+from perceptic.evaluate.benchmark import all_benchmarks
 from perceptic.evaluate.dense import HeadTraining
+from perceptic.evaluate.layer_benchmark import Options
+from perceptic.evaluate.layer_benchmark import run as layer_benchmark_run
 from perceptic.evaluate.layers import SweepOptions, TaskReport, sweep_layers
 from perceptic.evaluate.layers_data import TASKS
 from perceptic.evaluate.layers_features import Pictures, intermediate_maps, layer_store
@@ -25,7 +28,9 @@ from perceptic.evaluate.layers_folders import FolderData
 from perceptic.evaluate.layers_page import render_sweep, sweep_values
 from perceptic.evaluate.layers_tasks import score_retrieval
 from perceptic.evaluate.layers_world import WorldData, WorldSizes, change_scene
+from perceptic.evaluate.request import ModelUnderTest, Request
 from perceptic.evaluate.result import Score
+from perceptic.evaluate.runners import runner_for
 from perceptic.models.vision import VisionTransformer
 from perceptic.world.randomness import seeded
 
@@ -247,6 +252,18 @@ def test_a_sweep_runs_on_folders(folders: Path, tmp_path: Path) -> None:
     options = small(data=str(folders), tasks=("classification", "segmentation", "depth", "tracking"), limit=None)
     report = sweep_layers(options, tmp_path / "out")
     assert report.tasks["depth"].marks["always the mean depth"] == 0.0
+
+
+def test_dense_benchmarks_report_the_best_and_the_last_layer(folders: Path) -> None:
+    for name, task in (("davis2017", "tracking"), ("ade20k", "segmentation"), ("nyuv2", "depth")):
+        benchmark = all_benchmarks()[name]
+        request = Request(benchmark, ModelUnderTest("PE-Core-Nano"), Options(layers=(0, -1)), folders / task)
+        assert runner_for(benchmark).run is layer_benchmark_run
+        found = layer_benchmark_run(request)
+        assert tuple(found.metrics) == benchmark.metrics
+        assert [item["id"] for item in found.items] == ["layer 0", "layer 5"]
+        best, last = (found.metrics[metric].value for metric in benchmark.metrics)
+        assert best <= last if task == "depth" else best >= last
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -45,6 +45,8 @@ from perceptic.media.preprocess import ImageTransform
 _MILLIMETRES = 1000.0
 _CROP = 0.8
 _DIM = 0.75
+_MARKS = {"classification": "train", "segmentation": "annotations", "depth": "depths", "tracking": "JPEGImages"}
+"""A folder that only the data of this task hold."""
 ItemT = TypeVar("ItemT")
 
 
@@ -109,9 +111,12 @@ class FolderData:
 
     def _require(self, task: str, layout: str) -> Path:
         folder = self.root / task
-        if not folder.is_dir():
-            raise DataError(f"{folder}: not found; {task} needs {folder}/{layout}")
-        return folder
+        if folder.is_dir():
+            return folder
+        # One data set by itself, such as DAVIS as it is unpacked.
+        if (self.root / _MARKS[task]).is_dir():
+            return self.root
+        raise DataError(f"{folder}: not found; {task} needs {folder}/{layout}, or --data that is such a folder itself")
 
     def _some(self, items: list[ItemT]) -> list[ItemT]:
         if self.limit is None or len(items) <= self.limit:

@@ -30,9 +30,9 @@ RUNNERS = {
     "plm_videobench": "perceptic.evaluate.plm_bench",
     "qa": "perceptic.evaluate.qa",
     "world_plm": "perceptic.evaluate.world_plm",
-    "segmentation": "perceptic.evaluate.segmentation",
-    "depth": "perceptic.evaluate.depth",
-    "tracking": "perceptic.evaluate.tracking",
+    "segmentation": "perceptic.evaluate.layer_benchmark",
+    "depth": "perceptic.evaluate.layer_benchmark",
+    "tracking": "perceptic.evaluate.layer_benchmark",
 }
 """Task -> module. A task of a benchmark without a module here is described and cannot be run."""
 PLM_TASKS = frozenset({"plm_videobench", "qa", "world_plm"})
