@@ -285,7 +285,7 @@ class TestData:
         gone = read_rows(data, "sgqa")[0].video
         (tmp_path / "videos" / gone).unlink()
         oracle = Oracle(knowing(data))
-        with pytest.raises(DataError, match=rf"sgqa: \d+ of \d+ rows .*{re.escape(gone)} is not there.*allow_missing"):
+        with pytest.raises(DataError, match=rf"sgqa: \d+ of \d+ rows .*{re.escape(gone)} is not there.*allow.missing"):
             measure(oracle, tmp_path / "videobench", "sgqa")
         measured = measure(oracle, tmp_path / "videobench", "sgqa", allow_missing=True)
         assert measured.num_failed == sum(row.video == gone for row in read_rows(data, "sgqa"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from perceptic.cli._answer_options import answer_options, take_answer_options
 from perceptic.cli._shared import json_option, print_json
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _DEFAULT_MODEL = "PE-Core-Nano"
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pictures at once.")
 @click.option("--features", type=click.Path(path_type=Path, file_okay=False),
               help="Folder of features, shared between runs. Default: inside --out.")  # fmt: skip
+@answer_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto",
               show_default=True, help="What the model computes in.")  # fmt: skip
@@ -97,8 +99,9 @@ def _plan(
     from perceptic.evaluate.run import RunPlan
 
     device, dtype, features = common.pop("device"), common.pop("dtype"), common.pop("features")
+    settings = {**take_answer_options(common), **_parse_options(options)}
     chosen = [ModelUnderTest(name, device=device, dtype=dtype) for name in models or _default_models(benchmarks)]
-    return RunPlan(benchmarks, chosen, data, _parse_options(options), Common(**common), out, features)
+    return RunPlan(benchmarks, chosen, data, settings, Common(**common), out, features)
 
 
 def _default_models(benchmarks: list[Benchmark]) -> tuple[str, ...]:

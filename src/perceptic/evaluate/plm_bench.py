@@ -219,7 +219,7 @@ def _missing_text(section: str, failures: Mapping[str, str], total: int) -> str:
     named = "; ".join(list(dict.fromkeys(failures.values()))[:_NAMED])
     return (
         f"{section}: {len(failures)} of {total} rows have no usable video ({named}). "
-        "allow_missing=true (--set allow_missing=true) leaves them out."
+        "--allow-missing leaves them out."
     )
 
 

@@ -1,6 +1,6 @@
 """Question answering about pictures and videos: the public benchmarks, and sets of your own.
 
-    perceptic eval qa --model Perception-LM-1B --data mine.jsonl --set metric=anls
+    perceptic eval qa --model Perception-LM-1B --data mine.jsonl --metric anls
 
 Benchmarks differ in their words around the question and in their metric; both are options, which the entries of the
 public ones set as the reference was measured (datasets-and-benchmarks 5.2 and 5.3).
@@ -175,7 +175,7 @@ def _require_allowed(missing: dict[str, str], total: int, options: Options) -> N
 
 def _missing_text(missing: dict[str, str], total: int) -> str:
     named = "; ".join(list(dict.fromkeys(missing.values()))[:_NAMED])
-    return f"{len(missing)} of {total} rows have no usable media ({named}). allow_missing=true leaves them out."
+    return f"{len(missing)} of {total} rows have no usable media ({named}). --allow-missing leaves them out."
 
 
 def _facts(request: Request[Options], judging: Judging | None, num_rows: int) -> dict[str, Any]:
