@@ -218,8 +218,7 @@ def _no_judge(prompts: Sequence[JudgePrompt]) -> list[str]:
 def _missing_text(section: str, failures: Mapping[str, str], total: int) -> str:
     named = "; ".join(list(dict.fromkeys(failures.values()))[:_NAMED])
     return (
-        f"{section}: {len(failures)} of {total} rows have no usable video ({named}). "
-        "--allow-missing leaves them out."
+        f"{section}: {len(failures)} of {total} rows have no usable video ({named}). --allow-missing leaves them out."
     )
 
 
