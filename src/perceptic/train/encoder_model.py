@@ -46,10 +46,10 @@ def first_model(recipe: Recipe, device: torch.device) -> CLIP:
 
 
 def initial_model(recipe: Recipe) -> CLIP | None:
-    """The model of `init` in fp32, if there is one; raises as `first_model`."""
+    """The model of `init` as stored (mapped, not read), if there is one; raises as `first_model`."""
     if recipe.init is None:
         return None
-    model = load_bundle(recipe.init, kind="clip", dtype=torch.float32).model
+    model = load_bundle(recipe.init, kind="clip").model
     assert isinstance(model, CLIP)
     if model.config != model_config(recipe):
         raise ConfigError(f"init: {recipe.init} is not of the architecture {recipe.model} (with model_overrides)")
