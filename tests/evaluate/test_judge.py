@@ -299,3 +299,14 @@ def test_a_judge_of_ones_own_is_a_judge() -> None:
             yield from ((number, "no") for number in reversed(range(len(prompts))))
 
     assert ask_judge(Harsh(), prompts(3)) == ["no"] * 3
+
+
+def test_a_judge_that_leaves_prompts_out_is_told_so() -> None:
+    class Lazy:
+        facts = JudgeFacts("own", "lazy", False)
+
+        def replies(self, prompts: Sequence[JudgePrompt]) -> Iterator[tuple[int, str]]:
+            yield 0, "yes"
+
+    with pytest.raises(ConfigError, match="judge lazy: replied to 1 of 3 prompts"):
+        ask_judge(Lazy(), prompts(3))

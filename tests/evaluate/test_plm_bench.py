@@ -35,6 +35,7 @@ from perceptic.evaluate.plm_bench_rows import (
 )
 from perceptic.evaluate.request import Common, ModelUnderTest, Request
 from perceptic.evaluate.result import Measured
+from perceptic.media.regions import Box
 from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.fresh_model import write_fresh_model
 from perceptic.tasks.messages import ChatMessage
@@ -58,6 +59,7 @@ class Oracle:
 
     def __init__(self, know: Callable[[str, Any], str], frames: int = 32) -> None:
         self.know, self.frames = know, frames
+        self.preprocessing = SimpleNamespace(max_video_frames=32)
         self.asked: list[str] = []
         self.stop_after: int | None = None
         self.options: list[Any] = []
@@ -227,6 +229,18 @@ class TestAsking:
         assert not any(part.boxes for part in other.parts)
         unseen = Asking("rcap").message(replace(row, total_frames=64), Path("v.mp4"), {1: wanted[0]})
         assert unseen.media[0].boxes is None
+
+    def test_a_model_of_fewer_frames_is_shown_fewer_and_the_report_says_so(self, data: Path) -> None:
+        oracle = Oracle(knowing(data))
+        oracle.preprocessing.max_video_frames = 8
+        measured = measure(oracle, data, "rtloc")
+        assert all(seeing.num_frames == 8 for seeing in oracle.seeing)
+        assert measured.metrics["mean_recall"].value == pytest.approx(100, abs=1e-4)
+        assert "8 frames are shown" in measured.details.notes[0]
+        row = RegionRow("u", "v.mp4", 0, 32, (BenchSegment(0, 9, "x"),))
+        between = {index: None if index in (0, 4, 9, 13, 18, 22, 27, 31) else Box(1, 1, 2, 2) for index in range(32)}
+        assert Asking("rcap", num_frames=8).message(row, Path("v.mp4"), between).media[0].boxes is None
+        assert Asking("rcap").message(row, Path("v.mp4"), between).media[0].boxes is not None
 
 
 class TestResuming:

@@ -19,7 +19,7 @@ from perceptic.evaluate.answering import Answered, Question, answer_all, answers
 from perceptic.evaluate.judge import JudgePrompt
 from perceptic.evaluate.judging import Judging
 from perceptic.evaluate.plm_bench_page import class_bars, nearest_mistakes
-from perceptic.evaluate.plm_bench_prompts import Asking, check_frames
+from perceptic.evaluate.plm_bench_prompts import NUM_FRAMES, Asking, check_frames
 from perceptic.evaluate.plm_bench_rows import (
     REGION_SECTIONS,
     SECTIONS,
@@ -123,7 +123,8 @@ def run_section(request: Request[Options], section: BenchSection) -> SectionRun:
 
 def _run_section(request: Request[Options], section: BenchSection) -> SectionRun:
     options, common, data = request.options, request.common, request.require_data()
-    asking = Asking(section, options.mode, options.max_new_tokens)
+    num_frames = min(NUM_FRAMES, request.model.assistant.preprocessing.max_video_frames)
+    asking = Asking(section, options.mode, options.max_new_tokens, num_frames)
     judging = _judging(request, section) if section in JUDGED else None  # before the model works for hours
     rows = drawn(read_rows(data, section, options.split), common.limit, common.seed)
     usable = [row for row in rows if options.mode == "compatible" or has_length(asking, row)]
@@ -138,6 +139,8 @@ def _run_section(request: Request[Options], section: BenchSection) -> SectionRun
     if len(usable) < len(rows):
         left_out = len(rows) - len(usable)
         notes.append(f"{left_out} rows whose true stretch falls on one frame are left out (clean mode).")
+    if num_frames < NUM_FRAMES:
+        notes.append(f"{num_frames} frames are shown, as the model was trained with no more; the benchmark shows 32.")
     if judging is not None:
         notes += judging.notes()
     return SectionRun(

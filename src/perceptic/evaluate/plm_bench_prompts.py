@@ -50,11 +50,13 @@ class Asking:
 
     Attributes:
         max_new_tokens: None takes the mode's own.
+        num_frames: shown; fewer than 32 for a model that was trained with fewer. Prompts count in 32 all the same.
     """
 
     section: BenchSection
     mode: Mode = "compatible"
     max_new_tokens: int | None = None
+    num_frames: int = NUM_FRAMES
 
     def __post_init__(self) -> None:
         require_mode(self.mode)
@@ -62,7 +64,7 @@ class Asking:
     @property
     def seeing(self) -> Seeing:
         """FGQA leaves frames to the model's own rule; the others are shown 32 spread evenly."""
-        return Seeing(num_frames=NUM_FRAMES, sampling="one_per_second" if self.section == "fgqa" else "uniform")
+        return Seeing(num_frames=self.num_frames, sampling="one_per_second" if self.section == "fgqa" else "uniform")
 
     @property
     def options(self) -> GenerationOptions:
@@ -96,8 +98,12 @@ class Asking:
     def message(self, row: BenchRow, video: Path, boxes: BoxTrack | None = None) -> ChatMessage:
         """Prompt and video, boxes drawn in red on the frames that have one."""
         # A track that none of the frames shown touches leaves them as they are, as in the harness.
-        drawn = boxes if boxes and isinstance(row, RegionRow) and _is_shown(boxes, row.total_frames) else None
+        is_drawn = boxes is not None and isinstance(row, RegionRow) and self._shows(boxes, row.total_frames)
+        drawn = boxes if is_drawn else None
         return ChatMessage.user(MediaPart("video", video, row.video, boxes=drawn), self.prompt(row))
+
+    def _shows(self, boxes: BoxTrack, total_frames: int) -> bool:
+        return any(boxes.get(index) is not None for index in rounded_indices(total_frames, self.num_frames))
 
     def answer(self, text: str) -> str:
         """What counts of a model's text."""
@@ -117,7 +123,3 @@ def check_frames(row: RegionRow, frames_of_file: int) -> None:
             f"{row.video}: has {frames_of_file} frames, its row says {row.total_frames}; region tasks need the videos "
             "at 6 frames per second (SA-V's videos_fps_6.tar)"
         )
-
-
-def _is_shown(boxes: BoxTrack, total_frames: int) -> bool:
-    return any(boxes.get(index) is not None for index in rounded_indices(total_frames, NUM_FRAMES))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from perceptic import world
 from perceptic.data.plm_rows import ImageRow, VideoRow, parse_row
+from perceptic.media.sampling import rounded_indices
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.seeing import Seeing
 from perceptic.world.plm_rows import Row, rcap_row, rdcap_row, region_rows, rtloc_row
@@ -21,6 +22,7 @@ from perceptic.world.scene import Scene
 
 NUM_FRAMES = 32
 _MOST_COUNTED = 4
+_FEWEST_FRAMES = 8
 _SEEDS_OF_ONE_EXAM = 1_000_000
 # Region tasks count time in the frames seen; the other questions are asked as in training.
 _EVENLY = Seeing(sampling="uniform")
@@ -167,6 +169,8 @@ def _region_task(kind: str) -> Callable[..., ExamItem | None]:
             return None
         row = parse_row(found, "exam")
         assert isinstance(row, VideoRow), "region tasks are about clips"
+        if not any(index in row.boxes for index in rounded_indices(NUM_FRAMES, _FEWEST_FRAMES)):
+            return None  # a model of few frames would see no box at all
         source_part = source.video(clip, f"clip-{seed}")
         return _item_of(row, MediaPart("video", source_part.source, source_part.name, boxes=row.boxes))
 
