@@ -101,9 +101,7 @@ def _plm_recipe(options: dict[str, Any]) -> PlmRecipe:
 
     recipe = load_recipe(options["recipe"], options["changes"])
     if not isinstance(recipe, PlmRecipe):
-        raise ConfigError(
-            f"--recipe {options['recipe']}: is of no language model; check its data by path or registry"
-        )
+        raise ConfigError(f"--recipe {options['recipe']}: is of no language model; check its data by path or registry")
     return recipe
 
 
