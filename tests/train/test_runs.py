@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+import yaml
 
 from perceptic.errors import OutputError, TrainError
 from perceptic.tasks.file_lock import exclusive_lock
@@ -119,6 +120,17 @@ def test_another_recipe_in_the_same_folder_is_refused(recipe_path, data_cache, t
     result = train(load_recipe(recipe_path), out, data_cache, fresh=True)
     assert losses(out) == pytest.approx(GOLDEN_LOSSES, rel=2e-3)
     assert result.outcome == "finished"
+
+
+def test_a_run_of_an_older_version_goes_on(recipe_path, data_cache, tmp_path):
+    recipe, out = load_recipe(recipe_path), tmp_path / "run"
+    train(recipe, out, data_cache, callbacks=RunCallbacks(on_step=StopAfter(2)))
+    values = yaml.safe_load((out / "recipe.yaml").read_text())
+    for key in ("accumulate", "validation", "sinks"):  # unknown then
+        del values[key]
+    (out / "recipe.yaml").write_text(yaml.safe_dump(values))
+    assert train(recipe, out, data_cache).outcome == "finished"
+    assert losses(out) == pytest.approx(GOLDEN_LOSSES, rel=2e-3)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(recipe_path, data_cache, tmp_path):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-from perceptic.errors import TrainError
+from perceptic.errors import ConfigError, TrainError
 from perceptic.files import write_text
 from perceptic.tasks.file_lock import exclusive_lock
 from perceptic.train.checkpoint import Found
@@ -25,7 +25,7 @@ from perceptic.train.parallel import Processes, joined
 from perceptic.train.parallel_model import whole_weights
 from perceptic.train.parts import DataProgress, RunContext, Setup
 from perceptic.train.profiling import StepProfiler
-from perceptic.train.recipe import AnyRecipe, parse_yaml
+from perceptic.train.recipe import AnyRecipe, build_recipe, parse_yaml
 from perceptic.train.setup import prepare
 from perceptic.train.sharded_checkpoint import open_checkpoints
 from perceptic.train.sinks import ManySinks, make_sink
@@ -196,7 +196,7 @@ def _claim(recipe: AnyRecipe, out: Path, fresh: bool) -> None:
     """Write the recipe into the run folder, or make sure that the one there is the same."""
     path, wanted = out / "recipe.yaml", recipe_values(recipe)
     if path.exists() and not fresh:
-        there = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        there = _values_there(path)
         changed = [key for key in wanted if there.get(key) != wanted[key] and key not in _MAY_CHANGE]
         if changed:
             raise TrainError(
@@ -204,6 +204,15 @@ def _claim(recipe: AnyRecipe, out: Path, fresh: bool) -> None:
                 "choose another --out, or --fresh to start anew there"
             )
     write_text(path, yaml.safe_dump(wanted, sort_keys=False))
+
+
+def _values_there(path: Path) -> dict[str, Any]:
+    """The values of the recipe in a run folder, with today's defaults for keys that it is too old to have."""
+    plain: dict[str, Any] = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        return recipe_values(build_recipe(plain))
+    except ConfigError:  # another version's, or edited: what it does have is compared
+        return plain
 
 
 def _listed(value: Any) -> Any:
