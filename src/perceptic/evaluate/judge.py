@@ -130,7 +130,7 @@ def ask_judge(
     for done, (number, reply) in enumerate(judge.replies(list(todo.values())), start=1):
         store.put(waiting[number], reply, judge=facts.name)
         on_reply(len(set(keys)) - len(todo) + done, len(set(keys)))
-    found = [reply for key in keys if (reply := store.get(key)) is not None]
+    found = [text for key in keys if (text := store.get(key)) is not None]
     if len(found) < len(keys):
         raise ConfigError(f"judge {facts.name}: replied to {len(found)} of {len(keys)} prompts; it must reply to all")
     return found

@@ -33,13 +33,13 @@ class Options:
 
     Attributes:
         section: of `tasks.world_exam_items.SECTIONS`.
-        items: questions; the run's limit makes it fewer.
+        items: questions, few enough for all sections to take minutes; the run's limit makes it fewer.
         split: of the world: `validation`, `heldout_pairs`, `heldout_words`.
         picture_size: of pictures and frames, in pixels.
     """
 
     section: str = "existence"
-    items: int = 100
+    items: int = 60
     split: str = "validation"
     picture_size: int = 64
     batch_size: int = 16
@@ -79,7 +79,7 @@ def world_plm_results(
     model: str | Path | Assistant,
     *,
     sections: Sequence[str] | None = None,
-    items: int = 100,
+    items: int = 60,
     seed: int = 0,
     split: str = "validation",
     device: str = "auto",
