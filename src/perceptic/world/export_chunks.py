@@ -64,12 +64,7 @@ CLIPS_PER_CHUNK: Final = 100
 _QUESTIONS: Final = 8
 _CAPTIONER_NOISE: Final = CaptionNoise(missing=0.1, wrong=0.05)
 
-_IMAGE_DRILLS: Final = {
-    "image_label": label_row,
-    "image_list": listing_row,
-    "image_existence": existence_row,
-    "image_drill": image_drill_row,
-}
+_IMAGE_DRILLS: Final = {"image_label": label_row, "image_existence": existence_row, "image_drill": image_drill_row}
 
 ChunkKind = Literal["images", "videos", "zero_shot"]
 Rows = dict[str, list[dict[str, Any]]]
@@ -197,8 +192,10 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     rows["text"] += [text] if text is not None else []
     drill_rng = seeded(seed, "image drill")
     for kind, make in _IMAGE_DRILLS.items():
-        row = make(path, scene, seeded(seed, kind))
+        row = make(path, scene, drill_rng)
         rows[kind] += [row] if row is not None else []
+    listed = listing_row(path, scene, seeded(seed, "image_list"))
+    rows["image_list"] += [listed] if listed is not None else []
     rows["region_drill"] += region_drill_rows(path, scene, rendered, drill_rng)
     return scene_annotation(scene, rendered, told, asked)
 
