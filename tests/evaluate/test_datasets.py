@@ -90,6 +90,25 @@ def test_class_names_beside_folders(shapes: Path, tmp_path: Path) -> None:
     assert data.class_names[10] == "class 10"
 
 
+def test_labels_by_name_keep_their_meaning(exported: Path, tmp_path: Path) -> None:
+    rows = []
+    for picture, label in zip(sorted((exported / "images").glob("*.png"))[:2], ("apple", "pear"), strict=True):
+        shutil.copy(picture, tmp_path)
+        rows.append({"image": picture.name, "label": label})
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for lines, expected in (
+        ("pear\nplum\napple\n", ["apple", "pear"]),  # another order, and one that does not occur
+        ("pear\napple\n", ["apple", "pear"]),
+        ("an apple\na pear\n", ["an apple", "a pear"]),  # the same classes in better words
+    ):
+        (tmp_path / "classnames.txt").write_text(lines)
+        data = open_split(tmp_path, "test").labelled()
+        assert [data.class_names[item.label or 0] for item in data.items] == expected
+    (tmp_path / "classnames.txt").write_text("apple\n")
+    with pytest.raises(DataError, match="no line 'pear'"):
+        open_split(tmp_path, "test")
+
+
 def test_folder_names_are_cleaned() -> None:
     assert clean_class_name("_applauding_(loudly)_") == "applauding loudly"
     assert clean_class_name("air drumming") == "air drumming"

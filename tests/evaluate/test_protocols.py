@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,11 @@ def test_videos_are_read_from_shards_and_tables_alike(nano: ModelUnderTest, expo
     table = measure("retrieval", nano, exported / "retrieval.csv")
     assert list(table.metrics)[:2] == names
     assert table.metrics[names[0]].value > 30
-    assert table.items[0]["truth"].startswith(table.items[0]["truth"][:3])
+    with (exported / "retrieval.csv").open() as stream:
+        expected = {row["sentence"]: row["video_id"] for row in csv.DictReader(stream)}
+    assert {item["text"]: item["truth"] for item in table.items} == expected
+    shards = measure("retrieval", nano, exported / "clips", max_captions=1)
+    assert shards.metrics[names[0]].num_units == table.metrics[names[0]].num_units == 8
 
 
 @pytest.mark.parametrize("name", ["zero-shot", "knn", "linear-probe", "attention-probe"])

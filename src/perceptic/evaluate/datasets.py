@@ -70,15 +70,9 @@ def open_split(root: Path, split: str) -> EvalData:
         return _read_file(root)
     folder, notes = _split_folder(root, split)
     data = _read_folder(root, folder, split)
-    names, templates = _lines(root / _CLASS_FILE), _lines(root / _TEMPLATE_FILE)
+    data = replace(data, templates=_lines(root / _TEMPLATE_FILE), notes=data.notes + notes)
     # Class folders have read the names already: their order is the folders'.
-    keep_names = data.layout == "folders" or not names
-    return replace(
-        data,
-        class_names=data.class_names if keep_names else names,
-        templates=templates,
-        notes=data.notes + notes,
-    )
+    return data if data.layout == "folders" else _named(data, _lines(root / _CLASS_FILE), root / _CLASS_FILE)
 
 
 def _read_folder(root: Path, folder: Path, split: str) -> EvalData:
@@ -98,9 +92,28 @@ def _read_file(path: Path) -> EvalData:
     read = _TABLES.get(path.suffix.lower())
     if read is None:
         raise DataError(f"{path}: expected a folder, or a file that ends in .tar, {', '.join(_TABLES)}")
-    names, templates = _lines(path.parent / _CLASS_FILE), _lines(path.parent / _TEMPLATE_FILE)
-    data = read([path], path.parent)
-    return replace(data, class_names=data.class_names or names, templates=templates)
+    data = replace(read([path], path.parent), templates=_lines(path.parent / _TEMPLATE_FILE))
+    return _named(data, _lines(path.parent / _CLASS_FILE), path.parent / _CLASS_FILE)
+
+
+def _named(data: EvalData, names: tuple[str, ...], file: Path) -> EvalData:
+    """Data with the class names of a file beside them.
+
+    Labels that are numbers are lines of the file. Labels that are names keep their meaning: the file may have them in
+    another order or more of them, or name the same number of classes anew in their sorted order.
+    """
+    is_renaming = len(names) == len(data.class_names) and set(names) != set(data.class_names)
+    if is_renaming or not names or not data.class_names:
+        return replace(data, class_names=names or data.class_names)
+    numbers = {name: number for number, name in enumerate(names)}
+    unknown = [name for name in data.class_names if name not in numbers]
+    if unknown:
+        raise DataError(f"{file}: has no line '{unknown[0]}', which is a label of the data")
+    items = [
+        item if item.label is None else replace(item, label=numbers[data.class_names[item.label]])
+        for item in data.items
+    ]
+    return replace(data, items=tuple(items), class_names=names)
 
 
 def _split_folder(root: Path, split: str) -> tuple[Path, tuple[str, ...]]:
