@@ -151,7 +151,8 @@ class PlmSetup:
         samples = SampleStream(mix, order, make, SkippedSamples(phase.skip_limit), workers=phase.workers)
         num_sequences = reader.share_of(phase.num_sequences, f"phase {phase.name}: num_sequences")
         settings = PackingSettings(num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
-        return PackedSource(samples, AheadOfTime(PackedStream(samples, settings)), self.context.device)
+        ahead = AheadOfTime(PackedStream(samples, settings), self.recipe.accumulate)
+        return PackedSource(samples, ahead, self.context.device)
 
 
 @dataclass(frozen=True)

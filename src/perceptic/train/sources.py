@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -51,39 +52,49 @@ class _Made(Generic[BatchT]):
 
 
 class AheadOfTime(Generic[BatchT]):
-    """Makes one batch of a stream in a thread while the step before it trains.
+    """Makes the next `depth` batches of a stream in a thread while a step trains.
 
     The position it reports is that behind the last batch handed out, so what was made ahead is made again on resume.
     """
 
-    def __init__(self, stream: Stream[BatchT]) -> None:
+    def __init__(self, stream: Stream[BatchT], depth: int = 1) -> None:
         self._stream = stream
+        self._depth = depth
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="batch-maker")
-        self._next: Future[_Made[BatchT]] | None = None
+        self._ahead: deque[Future[_Made[BatchT]]] = deque()
         self._state = stream.state()
 
     def next(self) -> BatchT:
         """The next batch. Raises what the stream raises."""
-        ready = self._next or self._executor.submit(self._make)
-        made = ready.result()
+        self._fill(max(1, self._depth))
+        made = self._ahead.popleft().result()
         self._state = made.state
-        self._next = self._executor.submit(self._make)
+        self._fill(self._depth)
         return made.batch
 
     def state(self) -> dict[str, Any]:
         return self._state
 
     def restore(self, state: dict[str, Any]) -> None:
-        if self._next is not None:
-            self._next.result()
-            self._next = None
+        self._cancel()
         self._stream.restore(state)
         self._state = state
 
     def close(self) -> None:
         """Stop the thread; the batch being made is waited for."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._cancel()
+        self._executor.shutdown(wait=True)
+
+    def _fill(self, depth: int) -> None:
+        while len(self._ahead) < depth:
+            self._ahead.append(self._executor.submit(self._make))
 
     def _make(self) -> _Made[BatchT]:
         batch = self._stream.next()
         return _Made(batch, self._stream.state())
+
+    def _cancel(self) -> None:
+        for future in self._ahead:
+            future.cancel()
+        wait(future for future in self._ahead if not future.cancelled())
+        self._ahead.clear()
