@@ -355,6 +355,13 @@ class TestData:
         assert oracle.asked == []
         assert measure(oracle, data, "rtloc", judge="").num_failed == 0
 
+    def test_a_judge_of_the_environment_is_part_of_the_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Results of another judge must not be taken for these."""
+        monkeypatch.setenv("PERCEPTIC_JUDGE_URL", "http://localhost:1/v1")
+        monkeypatch.setenv("PERCEPTIC_JUDGE_MODEL", "m")
+        assert (Options().judge, Options().judge_model) == ("http://localhost:1/v1", "m")
+        assert Options(judge="lexical").judge == "lexical"
+
 
 def test_a_real_model_is_measured(data: Path, tmp_path: Path) -> None:
     write_fresh_model("PLM-Nano", tmp_path / "model")

@@ -88,13 +88,13 @@ def open_judge(name: str, *, model: str = "", concurrency: int = 8, device: str 
     from perceptic.evaluate.judge_endpoint import EndpointJudge
     from perceptic.evaluate.judge_local import LexicalJudge, LocalJudge
 
-    name = name or os.environ.get(ENVIRONMENT["url"], "")
+    name = name or judge_in_environment()
     if name == "lexical":
         return LexicalJudge()
     if name.startswith("local:"):
         return LocalJudge.load(name.removeprefix("local:"), device=device)
     if name.startswith(("http://", "https://")):
-        model = model or os.environ.get(ENVIRONMENT["model"], "")
+        model = model or judge_model_in_environment()
         if not model:
             raise ConfigError(f"judge {name}: name its model (judge_model, or {ENVIRONMENT['model']})")
         return EndpointJudge(name, model, key=os.environ.get(ENVIRONMENT["key"], ""), concurrency=concurrency)
@@ -102,6 +102,16 @@ def open_judge(name: str, *, model: str = "", concurrency: int = 8, device: str 
         f"judge {name!r}: give the address of an OpenAI-compatible endpoint (http://..., or {ENVIRONMENT['url']}), "
         "local:MODEL, or lexical (shared words; its figures compare with nothing published)"
     )
+
+
+def judge_in_environment() -> str:
+    """The judge that is named outside of the command, "" for none."""
+    return os.environ.get(ENVIRONMENT["url"], "")
+
+
+def judge_model_in_environment() -> str:
+    """Its model, "" for none."""
+    return os.environ.get(ENVIRONMENT["model"], "")
 
 
 def ask_judge(

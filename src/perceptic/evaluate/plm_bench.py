@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from perceptic.errors import DataError
 from perceptic.evaluate.answering import Answered, Question, answer_all, answers_path
-from perceptic.evaluate.judge import JudgePrompt
+from perceptic.evaluate.judge import JudgePrompt, judge_in_environment, judge_model_in_environment
 from perceptic.evaluate.judging import Judging
 from perceptic.evaluate.plm_bench_page import class_bars, nearest_mistakes
 from perceptic.evaluate.plm_bench_prompts import NUM_FRAMES, Asking, check_frames
@@ -52,8 +52,10 @@ class Options:
     Attributes:
         section: `fgqa`, `sgqa`, `rcap`, `rdcap`, `rtloc`, or `all` for the five and their average.
         mode: `compatible` has the public harness's oddities, `clean` mends them.
-        judge: `lexical`, `local:MODEL`, the address of an OpenAI-compatible endpoint; "" takes PERCEPTIC_JUDGE_URL.
-        judge_model: of an endpoint; "" takes PERCEPTIC_JUDGE_MODEL. judge_concurrency: requests at once.
+        judge: `lexical`, `local:MODEL`, or the address of an OpenAI-compatible endpoint, by default the one in
+            PERCEPTIC_JUDGE_URL. judge_model: of an endpoint, by default PERCEPTIC_JUDGE_MODEL. They are read when the
+            options are made, so that settings name the judge, wherever it was named.
+        judge_concurrency: requests at once.
         split: `test`, or `val` where the release has one (without boxes).
         videos: their folder, if it is none of those below `--data`.
         allow_missing: leave rows without a readable video out, and say so, instead of refusing to run.
@@ -62,8 +64,8 @@ class Options:
 
     section: Literal["fgqa", "sgqa", "rcap", "rdcap", "rtloc", "all"] = "all"
     mode: Mode = "compatible"
-    judge: str = ""
-    judge_model: str = ""
+    judge: str = field(default_factory=judge_in_environment)
+    judge_model: str = field(default_factory=judge_model_in_environment)
     judge_concurrency: int = 8
     split: str = "test"
     videos: str = ""

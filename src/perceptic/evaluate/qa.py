@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from perceptic.errors import ConfigError, DataError
 from perceptic.evaluate.answering import Question, answer_all, answers_path
+from perceptic.evaluate.judge import judge_in_environment, judge_model_in_environment
 from perceptic.evaluate.judging import Judging
 from perceptic.evaluate.multiple_choice import LETTERS, ChoiceRule
 from perceptic.evaluate.pictures import small_picture
@@ -62,8 +63,8 @@ class Options:
     max_num_tiles: int | None = None
     sampling: Sampling = "uniform"
     batch_size: int = 8
-    judge: str = ""
-    judge_model: str = ""
+    judge: str = field(default_factory=judge_in_environment)
+    judge_model: str = field(default_factory=judge_model_in_environment)
     judge_concurrency: int = 8
     allow_missing: bool = False
 
