@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 
 from perceptic.data.shards import index_shard
-from perceptic.errors import ConfigError
+from perceptic.errors import ConfigError, DataError
 from perceptic.evaluate import knn, linear_probe, retrieval, zero_shot
 from perceptic.evaluate.benchmark import find_benchmark
 from perceptic.evaluate.datasets import open_split
@@ -22,6 +24,7 @@ from perceptic.evaluate.runners import build_options, runner_for
 from perceptic.media.images import load_image
 from perceptic.media.preprocess import ImageTransform
 from perceptic.tasks.zero_shot import label_vectors
+from perceptic.world.shards import ShardSample, write_shard
 
 FEW: dict[str, dict[str, Any]] = {
     "attention-probe": {"steps": 30},
@@ -179,6 +182,31 @@ def test_probes_take_layers(nano: ModelUnderTest, shapes: Path) -> None:
     assert {"acc1", "acc1@1", "acc1@5"} <= set(neighbours.metrics)
     with pytest.raises(ConfigError, match="layer_idx"):
         measure("knn", nano, shapes, layer=99)
+
+
+def test_probes_train_on_the_training_split(nano: ModelUnderTest, shapes: Path, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "tree")
+    shutil.copytree(shapes / "test", tmp_path / "tree" / "train")
+    found = measure("knn", nano, tmp_path / "tree", ks=[1])
+    assert (found.facts["num_train"], found.facts["num_items"]) == (64, 64)
+    assert found.facts["train_hash"] == found.facts["data_hash"]
+    assert found.metrics["acc1"].value == 100  # every picture is its own neighbour
+    assert found.details.notes == ()
+    assert measure("knn", nano, tmp_path / "tree", ks=[1], train_limit=10).facts["num_train"] == 10
+
+
+def test_several_labels_of_a_picture(nano: ModelUnderTest, shapes: Path, tmp_path: Path) -> None:
+    samples = []
+    for entry in index_shard(shapes / "test" / "0.tar")[:12]:
+        stream = io.BytesIO()
+        np.save(stream, np.eye(16, dtype=np.int64)[int(entry.read("cls"))])
+        samples.append(ShardSample(entry.key, {"png": entry.read("png"), "npy": stream.getvalue()}))
+    write_shard(tmp_path / "test" / "0.tar", samples)
+    shutil.copy(shapes / "classnames.txt", tmp_path)
+    score = measure("zero-shot", nano, tmp_path).metrics["mean_average_precision"]
+    assert score.value > 60 > measure("zero-shot", nano, tmp_path, shuffle=True).metrics["mean_average_precision"].value
+    with pytest.raises(DataError, match="one label for each"):
+        measure("knn", nano, tmp_path)
 
 
 def test_a_tower_without_text_says_so(nano: ModelUnderTest, exported: Path, tmp_path: Path) -> None:

@@ -141,4 +141,7 @@ def _features(features: Features, tokens: bool) -> Tensor:
 
 
 def _labels(data: EvalData, features: Features) -> NDArray[np.int64]:
-    return np.array([data.items[number].label for number in features.kept.tolist()], dtype=np.int64)
+    labels = [data.items[number].label for number in features.kept.tolist()]
+    if None in labels:
+        raise DataError(f"{data.where}: probes take one label for each item; these have several (.npy)")
+    return np.array(labels, dtype=np.int64)
