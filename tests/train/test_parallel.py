@@ -21,6 +21,9 @@ from perceptic.train.parallel import Place, Processes, find_place, joined
 from perceptic.train.parallel_recipe import ParallelRecipe
 from perceptic.train.parallel_slurm import first_node
 
+# Processes are started and import torch at the same time: on a busy machine that takes its time.
+pytestmark = pytest.mark.timeout(600)
+
 SCRIPT = Path(__file__).with_name("parallel_worker.py")
 ALONE = Processes(torch.device("cpu"))
 
@@ -55,7 +58,7 @@ def start(count: int, folder: Path, *jobs: str) -> dict[str, Any]:
         with (folder / f"log-{rank}.txt").open("w") as log:
             started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
     try:
-        codes = [process.wait(timeout=250) for process in started]
+        codes = [process.wait(timeout=550) for process in started]
     finally:
         for process in started:
             process.kill()

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 import threading
+import warnings
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -55,6 +56,8 @@ class ShardedCheckpoints:
         # Saving goes on beside training, whose exchanges must not meet its own.
         self._group = new_group() if processes.count > 1 else None
         self._saving: _Saving | None = None
+        if processes.count == 1:  # going on where several were: that is meant so
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
 
     def save(self, state: TrainState) -> None:
         """Copy what is to be saved and write it in the background; waits for the checkpoint before.
@@ -107,16 +110,16 @@ class ShardedCheckpoints:
             TrainError: there are checkpoints and none can be read.
         """
         self.wait()
-        warnings: list[str] = []
+        problems: list[str] = []
         for name in self._names():
             path = self.folder / name
             problem = self._problem(path)
             if problem is None:
                 state, notes = self._read(path)
-                return Found(state, (*warnings, *notes))
-            warnings.append(f"{path}: is damaged ({problem})")
-        if warnings:
-            raise TrainError(f"no checkpoint can be read; start again with --fresh. {'; '.join(warnings)}")
+                return Found(state, (*problems, *notes))
+            problems.append(f"{path}: is damaged ({problem})")
+        if problems:
+            raise TrainError(f"no checkpoint can be read; start again with --fresh. {'; '.join(problems)}")
         return Found(None, ())
 
     def load(
