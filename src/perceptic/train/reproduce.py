@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perceptic.files import write_text
+from perceptic.train.plm_nano_report import plm_report
 from perceptic.train.recipe import AnyRecipe, load_recipe
 from perceptic.train.runs import RunCallbacks, RunResult, train
 from perceptic.train.world_report import Measure, load_clip, report
@@ -63,7 +64,15 @@ def measure_encoder(folder: Path, count: int, seed: int) -> list[Measure]:
     return report(*load_clip(str(folder)), count=count, seed=seed)
 
 
-NANO = (BundledModel("PE-Core-Nano", "nano-core", 65, measure_encoder),)
+def measure_language_model(folder: Path, count: int, seed: int) -> list[Measure]:
+    """What `perceptic report` says of a language model; an answer takes ten times as long as an embedding."""
+    return plm_report(folder, count=max(10, count // 10), seed=seed).measures
+
+
+NANO = (
+    BundledModel("PE-Core-Nano", "nano-core", 65, measure_encoder),
+    BundledModel("PLM-Nano", "plm-nano", 90, measure_language_model, tower_of="PE-Core-Nano"),
+)
 """In the order of training: a language model's tower comes from the encoder before it."""
 
 
