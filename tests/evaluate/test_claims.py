@@ -16,7 +16,7 @@ from perceptic.data.shards import ShardSource
 from perceptic.errors import ConfigError, DataError
 from perceptic.evaluate.claims import battery, distilling, mirrored, order, recipes, video
 from perceptic.evaluate.claims.claim import Claim, Curve, Quantity, SeedResult, Setting, estimate, judge, judge_all
-from perceptic.evaluate.claims.grounding import box_iou
+from perceptic.evaluate.claims.grounding import box_shares
 from perceptic.evaluate.claims.mini import Arm, mini_recipe, run_name, trained
 from perceptic.evaluate.claims.registry import CLAIMS, find_claims
 from perceptic.evaluate.claims.report import render_finding, write_findings
@@ -205,10 +205,14 @@ def test_a_shard_of_letters_is_what_a_recipe_reads(tmp_path: Path, monkeypatch: 
     assert change == f"data.glyphs.shards=['{tmp_path / 'glyphs' / 'train.tar'}']"
 
 
-def test_boxes_overlap() -> None:
-    first = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.2, 0.2], [0.0, 0.0, 0.4, 0.4]])
-    second = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0], [0.0, 0.2, 0.4, 0.6]])
-    assert box_iou(first, second).tolist() == pytest.approx([1.0, 0.0, 1 / 3])
+def test_a_box_is_spread_over_the_patches_it_covers() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 1.0, 0.75]])
+    shares = box_shares(boxes, 2)
+    assert shares.tolist() == [
+        pytest.approx([1.0, 0.0, 0.0, 0.0]),
+        pytest.approx([0.0, 0.0, 0.5, 0.5]),
+        pytest.approx([1 / 3, 1 / 3, 1 / 6, 1 / 6]),
+    ]
 
 
 def test_windows_are_the_same_for_every_arm() -> None:

@@ -52,12 +52,12 @@ def command(
     """Try the claims of these NUMBERS (all without any): expected direction, effect with its interval, verdict.
 
     Numbers are those of the list of claims in docs/claims.md. Every seed's result and every trained model is kept in
-    --out: the same command goes on where it stopped, and --seeds 5 adds two to three.
+    --out: the same command goes on where it stopped, --seeds 5 adds two to three, and the pages show all that is there.
     """
     from perceptic.cli._stages import stage_bar
-    from perceptic.evaluate.claims.registry import find_claims
+    from perceptic.evaluate.claims.registry import CLAIMS, find_claims
     from perceptic.evaluate.claims.report import HEADINGS, write_findings
-    from perceptic.evaluate.claims.runner import ClaimOptions, finding_values, run_claims
+    from perceptic.evaluate.claims.runner import ClaimOptions, finding_values, kept_findings, run_claims
 
     claims = find_claims(numbers)
     if only_list:
@@ -71,7 +71,7 @@ def command(
     options = ClaimOptions(num_seeds, budget_minutes, scale=scale)
     with stage_bar() as on_progress:
         findings = run_claims(claims, options, out, on_progress, on_finding=_silent if as_json else _print)
-    write_findings(findings, out)
+    write_findings(kept_findings(CLAIMS.values(), options, out), out)
     if as_json:
         print_json([finding_values(finding) for finding in findings])
         return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -18,8 +18,7 @@ from perceptic.evaluate.layers_features import intermediate_maps
 from perceptic.train.world_report import load_clip
 
 _SIZES = {"train": 1200, "choose": 300, "test": 400}
-_STEPS, _BATCH, _RATE, _WIDTH = 600, 64, 2e-3, 96
-_HIT = 0.5
+_STEPS, _BATCH, _RATE, _WIDTH = 400, 64, 3e-3, 96
 
 
 @dataclass(frozen=True)
@@ -32,33 +31,25 @@ class _Asked:
     boxes: Tensor
 
 
-class BoxHead(nn.Module):
-    """A named object's box from frozen patches: the name is a query that attends over patches and their places."""
+class PointingHead(nn.Module):
+    """Which patch shows the named object: the likeness of every frozen patch to the words for colour and shape."""
 
-    def __init__(self, width: int, num_patches: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, _WIDTH)
-        self.places = nn.Parameter(torch.randn(num_patches, _WIDTH) * 0.02)
         self.colours = nn.Embedding(len(world.COLOURS), _WIDTH)
         self.shapes = nn.Embedding(len(world.SHAPES), _WIDTH)
-        self.attention = nn.MultiheadAttention(_WIDTH, 4, batch_first=True)
-        self.box = nn.Sequential(
-            nn.LayerNorm(_WIDTH), nn.Linear(_WIDTH, 2 * _WIDTH), nn.GELU(), nn.Linear(2 * _WIDTH, 4)
-        )
 
     def forward(self, patches_BPD: Tensor, names_B2: Tensor) -> Tensor:
-        """(B, P, D) patches and (B, 2) colour and shape numbers to boxes (B, 4)."""
-        keys = self.project(self.norm(patches_BPD)) + self.places
-        query = (self.colours(names_B2[:, 0]) + self.shapes(names_B2[:, 1]))[:, None]
-        found = self.attention(query, keys, keys, need_weights=False)[0][:, 0]
-        centre_size = self.box(found + query[:, 0]).sigmoid()
-        centre, half = centre_size[:, :2], centre_size[:, 2:] / 2
-        return torch.cat([centre - half, centre + half], dim=1)
+        """(B, P, D) patches and (B, 2) colour and shape numbers to scores (B, P)."""
+        query = self.colours(names_B2[:, 0]) + self.shapes(names_B2[:, 1])
+        keys: Tensor = self.project(self.norm(patches_BPD))
+        return torch.einsum("bpd,bd->bp", keys, query) / math.sqrt(_WIDTH)
 
 
 def run(seed: int, setting: Setting) -> SeedResult:
-    """Box accuracy of a head on every layer; the layer is chosen on pictures of its own, and scored on others."""
+    """Pointing accuracy of a head on every layer; the layer is chosen on pictures of its own, and scored on others."""
     model, _ = load_clip(setting.model)
     tower = model.eval().visual
     parts = {name: _asked(name, count, seed, tower.image_size) for name, count in _SIZES.items()}
@@ -77,7 +68,7 @@ def run(seed: int, setting: Setting) -> SeedResult:
     best = int(np.argmax(chosen[:-1]))
     scores = {f"layer {layer + 1}": value for layer, value in enumerate(tested)}
     effects = {"best earlier layer above the last one": tested[best] - tested[-1]}
-    curve = Curve("boxes at IoU 0.5", tuple(float(layer + 1) for layer in layers), tuple(tested))
+    curve = Curve("pointing", tuple(float(layer + 1) for layer in layers), tuple(tested))
     return SeedResult(effects, {**scores, "last layer, names exchanged (control)": control}, (curve,))
 
 
@@ -109,17 +100,18 @@ def _maps(tower: nn.Module, pixels: NDArray[np.uint8], layers: range) -> list[Te
     return [torch.cat([part[layer] for part in parts]) for layer in layers]
 
 
-def _fit(patches: Tensor, asked: _Asked, seed: int) -> BoxHead:
+def _fit(patches: Tensor, asked: _Asked, seed: int) -> PointingHead:
+    """A head that spreads its likeness over the patches as the object's box lies over them."""
+    wanted = box_shares(asked.boxes, math.isqrt(patches.shape[1]))
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        head = BoxHead(patches.shape[-1], patches.shape[1])
+        head = PointingHead(patches.shape[-1])
         optimizer = torch.optim.AdamW(head.parameters(), _RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.1)
         for _ in range(_STEPS):
             rows = torch.randint(len(patches), (_BATCH,))
-            boxes = head(patches[rows].float(), asked.names[rows])
-            overlap = box_iou(boxes, asked.boxes[rows])
-            loss = F.l1_loss(boxes, asked.boxes[rows]) * 4 + (1 - overlap).mean()
+            scores = head(patches[rows].float(), asked.names[rows])
+            loss = -(wanted[rows] * scores.log_softmax(dim=1)).sum(dim=1).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -128,31 +120,39 @@ def _fit(patches: Tensor, asked: _Asked, seed: int) -> BoxHead:
 
 
 @torch.inference_mode()
-def _accuracy(head: BoxHead, patches: Tensor, asked: _Asked, names: Tensor | None = None) -> float:
-    """Share in percent of the boxes that overlap the true one by at least half."""
-    boxes = head(patches.float(), asked.names if names is None else names)
-    return 100.0 * float((box_iou(boxes, asked.boxes) >= _HIT).float().mean())
+def _accuracy(head: PointingHead, patches: Tensor, asked: _Asked, names: Tensor | None = None) -> float:
+    """Share in percent of the pictures in which the middle of the likeliest patch lies in the object's box."""
+    best = head(patches.float(), asked.names if names is None else names).argmax(dim=1)
+    side = math.isqrt(patches.shape[1])
+    point = torch.stack([best % side, best // side], dim=1).add(0.5) / side
+    inside = (point >= asked.boxes[:, :2]) & (point <= asked.boxes[:, 2:])
+    return 100.0 * float(inside.all(dim=1).float().mean())
 
 
-def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of boxes (B, 4) in pairs, (B,)."""
-    low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
-    shared = (high - low).clamp_min(0).prod(dim=1)
-    areas = sum((box[:, 2:] - box[:, :2]).clamp_min(0).prod(dim=1) for box in (first, second))
-    return shared / (areas - shared).clamp_min(1e-9)
+def box_shares(boxes: Tensor, side: int) -> Tensor:
+    """How a box (B, 4) is spread over a grid of side x side patches: (B, P), summing to 1."""
+    edges = torch.arange(side + 1) / side
+    low, high = edges[:-1], edges[1:]
+    across, down = (
+        (torch.minimum(high, boxes[:, axis + 2, None]) - torch.maximum(low, boxes[:, axis, None])).clamp_min(0)
+        for axis in (0, 1)
+    )
+    shares = (down[:, :, None] * across[:, None, :]).flatten(1)
+    return shares / shares.sum(dim=1, keepdim=True)
 
 
 CLAIM = Claim(
     number=13,
     title="The last layer is poor at grounding",
     statement="Frozen PE core G under a language model: RefCOCO accuracy 39.1 from the last layer, 68.7 from layer 38.",
-    experiment="Scenes of two to four objects; a small head (one query, made of the words for colour and shape, "
-    "attends over frozen patches) gives the named object's box. Effect: accuracy at IoU 0.5 of the best earlier "
-    "layer, chosen on pictures of its own, minus that of the last layer.",
+    experiment="Scenes of two to four objects; a small head compares every frozen patch with the words for an object's "
+    "colour and shape and points at the likeliest. Effect: how often the point lies in the named object's box, for the "
+    "best earlier layer, chosen on pictures of its own, minus the last layer.",
     quantities=(Quantity("best earlier layer above the last one", "points", "above"),),
     run=run,
-    minutes=2.0,
-    caveats="The head stands in for the language model: it learns the words itself. One trained model of six layers; "
+    minutes=0.6,
+    caveats="The head stands in for the language model: it learns the words itself, and points instead of giving "
+    "coordinates (a head that was to give boxes learned nothing from 1,200 pictures). One trained model of six layers; "
     "seeds differ in scenes and head.",
-    curve_axes=("layer", "boxes at IoU 0.5, %"),
+    curve_axes=("layer", "named object pointed at, %"),
 )

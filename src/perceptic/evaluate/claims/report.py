@@ -50,13 +50,9 @@ def finding_rows(finding: Finding) -> list[tuple[str, ...]]:
 
 def render_index(findings: Sequence[Finding]) -> str:
     """All claims of a run."""
-    rows = [
-        (str(finding.claim.number), finding.claim.title, finding.verdict, str(len(finding.results)))
-        for finding in findings
-    ]
     links = "".join(
         f'<li><a href="{page_name(finding)}">{finding.claim.number}. {escape(finding.claim.title)}</a>: '
-        f"<b>{finding.verdict}</b></li>"
+        f"<b>{finding.verdict}</b>, {len(finding.results)} seeds</li>"
         for finding in findings
     )
     introduction = (
@@ -65,7 +61,7 @@ def render_index(findings: Sequence[Finding]) -> str:
     )
     effects = [row for finding in findings for row in finding_rows(finding)]
     body = (
-        f'<div class="card">{table(("claim", "", "verdict", "seeds"), rows, num_words=3)}<ul>{links}</ul></div>'
+        f'<div class="card"><ul>{links}</ul></div>'
         f'<div class="card"><h2>Effects</h2>{table(HEADINGS, effects, num_words=3)}</div>'
     )
     return page("Claims in miniature", introduction, body)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,11 @@ def run_claims(
     return findings
 
 
+def kept_findings(claims: Iterable[Claim], options: ClaimOptions, out: Path) -> list[Finding]:
+    """What is kept in `out`; nothing is run."""
+    return run_claims(list(claims), replace(options, budget_minutes=0), out)
+
+
 def finding_values(finding: Finding) -> dict[str, Any]:
     """As JSON values."""
     return {
@@ -174,6 +179,7 @@ __all__ = [
     "Effect",
     "Finding",
     "finding_values",
+    "kept_findings",
     "run_claim",
     "run_claims",
 ]
