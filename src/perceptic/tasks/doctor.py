@@ -146,7 +146,7 @@ def _bundled_files() -> Finding:
     wrong = [name for name, expected in _checksums() if _sha256(CHECKSUMS.parent / name) != expected]
     if wrong:
         return Finding("bundled model", "broken", f"damaged or missing: {', '.join(wrong)}; reinstall perceptic")
-    return Finding("bundled model", "ok", f"{zoo.BUNDLED_NAME}, tokenizer of PLM-Nano: all files have their checksums")
+    return Finding("bundled model", "ok", f"{zoo.BUNDLED_NAME} and PLM-Nano: all files have their checksums")
 
 
 def _self_test() -> Finding:
