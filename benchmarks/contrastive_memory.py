@@ -3,9 +3,9 @@
 What bounds it. With B pairs in each of P processes, every process scores B x PB pairs. Kept whole, as the naive loss
 keeps them (and their softmax and gradient), that is three or more matrices of 4PB^2 bytes: at B = 4,096 and P = 8,
 512 MiB each, where the features of a process are 4 to 32 MiB. `train.global_loss` makes a few rows of scores at a time,
-and texts come to each process in rounds of a quarter of its own, so that what is left is the features' own size: gradients
-of both sides (once the features), the texts of a round and their gradient (a quarter), and some MiB of scores. It pays
-by computing scores twice, in the forward and in the backward pass.
+and texts come to each process in rounds of a quarter of its own, so that what is left is the features' own size:
+gradients of both sides (once the features), the texts of a round and their gradient (a quarter), and some MiB of
+scores. It pays by computing scores twice, in the forward and in the backward pass.
 
 Processes are simulated: one process plays rank 0, and the texts of the others are random numbers made where the
 exchange would write them, so memory is what a process of eight has. Memory is the peak of the resident set of a fresh
