@@ -62,13 +62,10 @@ class PlmSetup:
         Raises:
             ConfigError: names that do not exist, or a tokenizer of another model. DataError: data that cannot be read.
         """
+        # A world takes minutes to draw, a model to fetch; what is merely missing should be told before either.
+        registry = None if recipe.data.world is not None else _checked_registry(recipe, context)
         origin = find_origin(recipe)
-        setup = cls(recipe, context, find_registry(recipe, context), origin)
-        mixes = [phase.mix for phase in recipe.phases]
-        for mix in mixes if recipe.validation is None else [*mixes, recipe.validation.data]:
-            # What is not there should be missed now, not in the night.
-            open_mix(parse_mix(mix), read_registry(setup.registry))
-        return setup
+        return cls(recipe, context, registry or _checked_registry(recipe, context), origin)
 
     @property
     def parts(self) -> Sequence[Sequence[PlannedStep]]:
@@ -153,6 +150,15 @@ class PlmSetup:
         settings = PackingSettings(num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
         ahead = AheadOfTime(PackedStream(samples, settings), self.recipe.accumulate)
         return PackedSource(samples, ahead, self.context.device)
+
+
+def _checked_registry(recipe: PlmRecipe, context: RunContext) -> Path:
+    """The registry, which has every mix of the recipe: a later phase's should be missed now, not in the night."""
+    registry = find_registry(recipe, context)
+    mixes = [phase.mix for phase in recipe.phases]
+    for mix in mixes if recipe.validation is None else [*mixes, recipe.validation.data]:
+        open_mix(parse_mix(mix), read_registry(registry))
+    return registry
 
 
 @dataclass(frozen=True)
