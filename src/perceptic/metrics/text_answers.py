@@ -1,4 +1,4 @@
-"""Written answers against references: ANLS, relaxed accuracy, OCRBench hits (datasets-and-benchmarks 5.3), words shared.
+"""Written answers against references: ANLS, relaxed accuracy, OCRBench hits (datasets-and-benchmarks 5.3); word overlap.
 
 Each metric has a function for one question and one for a set, which gives one score per question, (N,); the benchmark's
 figure is their mean.
