@@ -1,4 +1,4 @@
-"""Written answers against references: ANLS, relaxed accuracy, OCRBench hits (datasets-and-benchmarks 5.3); word overlap.
+"""Written answers against references: ANLS, relaxed, OCRBench hits (datasets-and-benchmarks 5.3); shared words.
 
 Each metric has a function for one question and one for a set, which gives one score per question, (N,); the benchmark's
 figure is their mean.
