@@ -275,9 +275,3 @@ def test_dry_run_counts_without_allocating_or_exporting(recipe_path, tmp_path, c
     assert not cache.exists()
     assert perceptic(["train", str(recipe_path), "--dry-run"]) == 0
     assert f"{second['parameters']:,}" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_compiled_blocks_learn_the_same(whole, recipe_path, data_cache, tmp_path):
-    train(load_recipe(recipe_path, ("compile=true",)), tmp_path / "run", data_cache)
-    assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=2e-3)
