@@ -53,8 +53,8 @@ def command(as_json: bool) -> None:
     console.print(_table([row for row in rows if row.kind == "language model"]))
     console.print(
         "\nLanguage models answer questions about images and videos: perceptic ask, chat, describe, locate, caption. "
-        "Released weights are on the hub as facebook/<name>, for research only (FAIR non-commercial). `perceptic init "
-        "PLM-Nano DIR` writes one with random weights, to try the commands offline."
+        "Released weights are on the hub as facebook/<name>, for research only (FAIR non-commercial). The bundled "
+        "PLM-Nano works offline, knows only the synthetic world, and is often wrong there too."
     )
 
 
