@@ -27,10 +27,10 @@ demo: $(VENV)/.core  ## search and label a small collection with the bundled mod
 	$(BIN)/perceptic demo --out $(OUT)
 
 test: $(VENV)/.dev  ## the default suite: no network, no GPU
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.dev  ## long fuzzing, kill-and-resume, compilation and training runs
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout 3600
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow --timeout 3600
 
 lint: $(VENV)/.dev  ## style
 	$(BIN)/ruff check .
