@@ -7,7 +7,6 @@ fields of a `json` member (datasets-and-benchmarks 1.1 and 3.1). The tar is inde
 from __future__ import annotations
 
 import functools
-import glob
 import hashlib
 import tarfile
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from perceptic.configs import Preprocessing
 from perceptic.data.captions import Captions, sidecar_captions, sidecar_fields, text_captions
 from perceptic.data.samples import Sample, SampleError
-from perceptic.data.tar_units import is_hidden, split_name
+from perceptic.data.tar_units import find_shards, is_hidden, split_name
 from perceptic.data.units import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from perceptic.errors import DataError, MediaError
 from perceptic.media.images import load_image
@@ -95,13 +94,7 @@ class ShardSource:
         Raises:
             DataError: a pattern that matches nothing, a tar that cannot be read, or no sample at all.
         """
-        shards: list[Path] = []
-        for pattern in patterns:
-            matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
-            if not matches:
-                raise DataError(f"shards: '{pattern}' matches no file")
-            shards.extend(matches)
-        entries = tuple(entry for shard in dict.fromkeys(shards) for entry in index_shard(shard))
+        entries = tuple(entry for shard in find_shards(patterns) for entry in index_shard(shard))
         if not entries:
             raise DataError(f"shards: {', '.join(patterns) or 'an empty list'} holds no sample")
         return cls(entries, image_size, num_frames)

@@ -27,6 +27,17 @@ MAX_MEMBER_BYTES: Final = 1 << 30
 _BLOCK = 512
 
 
+def find_shards(patterns: tuple[str, ...]) -> tuple[Path, ...]:
+    """Every file that the paths and globs name, sorted within each, once. Raises DataError: a pattern without any."""
+    shards: list[Path] = []
+    for pattern in patterns:
+        matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
+        if not matches:
+            raise DataError(f"shards: '{pattern}' matches no file")
+        shards.extend(matches)
+    return tuple(dict.fromkeys(shards))
+
+
 @dataclass(frozen=True)
 class TarUnits:
     """The samples of tar files; a unit is a file, a place is the byte where a sample's first header begins."""
@@ -40,15 +51,10 @@ class TarUnits:
         Raises:
             DataError: a pattern that matches nothing.
         """
-        shards: list[Path] = []
-        for pattern in patterns:
-            matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207
-            if not matches:
-                raise DataError(f"shards: '{pattern}' matches no file")
-            shards.extend(matches)
+        shards = find_shards(patterns)
         if not shards:
             raise DataError("shards: the list of patterns is empty")
-        return cls(tuple(dict.fromkeys(shards)))
+        return cls(shards)
 
     def __len__(self) -> int:
         return len(self.shards)
