@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from perceptic.data.json_lines import objects
 from perceptic.data.plm_rows import RowError
 from perceptic.errors import DataError
+from perceptic.text.region_prompts import interval_format, list_format, rcap_prompts, rdcap_prompts, rtloc_prompts
 
 RegionKind = Literal["rcap", "rtloc", "rdcap"]
 
@@ -28,35 +29,18 @@ COLUMNS: Final[Mapping[RegionKind, tuple[str, ...]]] = {
     "rdcap": ("video", "masklet_id", "total_frames", "dense_captions"),
 }
 
-_TAIL = "where start and end are frame numbers between 0 and 31 in this 32 frame video."
-_LOCATE = f"Use the format [start, end] {_TAIL}"
-_LIST = f"For each item use the format [start, end]: [description] separated by a newline, {_TAIL}"
 _BOXED: Final[Mapping[RegionKind, tuple[str, ...]]] = {
-    "rcap": (
-        "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
-        "[{start}, {end}] in this 32 frame video.",
-        "What is happening to the subject in the region highlighted by the red rectangle during frames [{start}, {end}]"
-        " in this 32 frame video?",
-    ),
-    "rtloc": (
-        "Given the region marked by the red rectangle in the video, please provide the start and end frame of when "
-        f"'{{caption}}' happens. {_LOCATE}",
-        "Please provide the start and end frame of when '{caption}' happens corresponding to the region marked by the "
-        f"red rectangle. {_LOCATE}",
-    ),
-    "rdcap": (
-        "Create a dense caption of the subject's actions within the red rectangles, including action frames ids and "
-        f"brief descriptions. {_LIST}",
-        "Describe the subject's actions within the red rectangles, providing start and end frames ids and a brief "
-        f"description for each action in a dense caption format. {_LIST}",
-    ),
+    "rcap": rcap_prompts(NUM_FRAMES),
+    "rtloc": rtloc_prompts(NUM_FRAMES),
+    "rdcap": rdcap_prompts(NUM_FRAMES),
 }
 _UNBOXED: Final[Mapping[RegionKind, tuple[str, ...]]] = {
     "rcap": ("Give a detailed description of the events occurring within frames [{start}, {end}] in this 32 frame "
              "video.",),
-    "rtloc": (f"Please provide the start and end frame of when '{{caption}}' happens in the video. {_LOCATE}",),
+    "rtloc": ("Please provide the start and end frame of when '{caption}' happens in the video. "
+              f"{interval_format(NUM_FRAMES)}",),
     "rdcap": ("Create a dense caption of the subject's actions in the video, including action frames ids and brief "
-              f"descriptions. {_LIST}",),
+              f"descriptions. {list_format(NUM_FRAMES)}",),
 }  # fmt: skip
 
 

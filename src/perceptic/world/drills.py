@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from perceptic.text.region_prompts import interval_format, rcap_prompts, rdcap_prompts
 from perceptic.world.captioning import grouped
 from perceptic.world.chart_questions import chart_questions
 from perceptic.world.clip import Clip, Event
@@ -40,23 +41,12 @@ _FREQUENCIES: Final[Mapping[str, float]] = {
 """How often a kind has its turn while another has one."""
 
 _FRAME_COUNTS: Final = (32, 8)
-_TAIL: Final = "where start and end are frame numbers between 0 and {last} in this {total} frame video."
 _WHERE: Final = "Given the region marked by the red rectangle in the video, please"
 _REGION: Final = "Please describe the region ({box}) in details.\nThe region is in the format of [x1, y1, x2, y2]."
 _GROUNDING: Final = (
     "Provide a bounding box of the region this sentence describes: '{caption}'.\nUse the format [x1, y1, x2, y2]."
 )
-_RTLOC: Final = (
-    "{opening} provide the start and end frame of when '{caption}' happens. Use the format [start, end] " + _TAIL
-)
-_RCAP: Final = (
-    "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
-    "[{start}, {end}] in this {total} frame video."
-)
-_RDCAP: Final = (
-    "Create a dense caption of the subject's actions within the red rectangles, including action frames ids and brief "
-    "descriptions. For each item use the format [start, end]: [description] separated by a newline, " + _TAIL
-)
+_RTLOC: Final = "{opening} provide the start and end frame of when '{caption}' happens. {form}"
 
 
 def label_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -215,7 +205,7 @@ def _some(events: Sequence[Event], rng: np.random.Generator) -> list[Event]:
 
 def _located(clip: Clip, event: Event, opening: str, caption: str, rng: np.random.Generator) -> tuple[str, str]:
     total = pick(rng, _FRAME_COUNTS)
-    ask = _RTLOC.format(opening=opening, caption=caption.removesuffix("."), last=total - 1, total=total)
+    ask = _RTLOC.format(opening=opening, caption=caption.removesuffix("."), form=interval_format(total))
     return ask, _span(clip, event.start_frame, event.end_frame, total)
 
 
@@ -225,13 +215,13 @@ def _span(clip: Clip, start: int, end: int, total: int) -> str:
 
 def _whole(clip: Clip, own: Sequence[Event], rng: np.random.Generator) -> tuple[str, str]:
     seen, total = pick(rng, _FRAME_COUNTS), pick(rng, _FRAME_COUNTS)
-    return _RCAP.format(start=0, end=min(seen, total) - 1, total=total), whole_story(own)
+    return rcap_prompts(total)[0].format(start=0, end=min(seen, total) - 1), whole_story(own)
 
 
 def _part(clip: Clip, event: Event, rng: np.random.Generator) -> tuple[str, str]:
     total = pick(rng, _FRAME_COUNTS)
     start, end = (frame_in(clip, frame, total) for frame in (event.start_frame, event.end_frame))
-    return _RCAP.format(start=start, end=end, total=total), event_caption(event)
+    return rcap_prompts(total)[0].format(start=start, end=end), event_caption(event)
 
 
 def _dense(clip: Clip, index: int, rng: np.random.Generator) -> tuple[str, str]:
@@ -240,4 +230,4 @@ def _dense(clip: Clip, index: int, rng: np.random.Generator) -> tuple[str, str]:
         f"Frame {_span(clip, part.start_frame, part.end_frame, total)}: {part.caption}"
         for part in dense_segments(clip, index)
     ]
-    return _RDCAP.format(last=total - 1, total=total), "\n".join(lines)
+    return rdcap_prompts(total)[0], "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from perceptic.text.region_prompts import rcap_prompts, rdcap_prompts, rtloc_prompts
 from perceptic.world.captioning import Captions, grouped
 from perceptic.world.clip import Clip, Event
 from perceptic.world.clip_questions import event_sentence
@@ -37,26 +38,6 @@ _VIDEO_PROMPTS: Final = {
     "medium": ("What is happening in the video?", "Describe the video."),
     "long": ("Describe the video in details.", "Give a detailed description of the video."),
 }
-_TAIL: Final = "where start and end are frame numbers between 0 and 31 in this 32 frame video."
-_RCAP_PROMPTS: Final = (
-    "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
-    "[{start}, {end}] in this 32 frame video.",
-    "What is happening to the subject in the region highlighted by the red rectangle during frames [{start}, {end}] "
-    "in this 32 frame video?",
-)
-_RTLOC_PROMPTS: Final = (
-    "Given the region marked by the red rectangle in the video, please provide the start and end frame of when "
-    f"'{{caption}}' happens. Use the format [start, end] {_TAIL}",
-    "Please provide the start and end frame of when '{caption}' happens corresponding to the region marked by the red "
-    f"rectangle. Use the format [start, end] {_TAIL}",
-)
-_RDCAP_PROMPTS: Final = (
-    "Create a dense caption of the subject's actions within the red rectangles, including action frames ids and brief "
-    f"descriptions. For each item use the format [start, end]: [description] separated by a newline, {_TAIL}",
-    "Describe the subject's actions within the red rectangles, providing start and end frames ids and a brief "
-    "description for each action in a dense caption format. For each item use the format [start, end]: [description] "
-    f"separated by a newline, {_TAIL}",
-)
 
 
 def conversation(*turns: tuple[str, str]) -> list[dict[str, str]]:
@@ -152,7 +133,7 @@ def text_row(captions: Captions, questions: tuple[Question, ...], rng: np.random
 def rcap_row(path: str, clip: Clip, rendered: RenderedClip, event: Event, rng: np.random.Generator) -> Row:
     """What happens to the boxed object within given frames."""
     start, end = region_frames(clip, event.start_frame), region_frames(clip, event.end_frame)
-    ask = pick(rng, _RCAP_PROMPTS).format(start=start, end=end)
+    ask = pick(rng, rcap_prompts(REGION_FRAMES)).format(start=start, end=end)
     return _region_row(path, rendered, event.object_index, ask, event_caption(event))
 
 
@@ -162,7 +143,7 @@ def rtloc_row(path: str, clip: Clip, rendered: RenderedClip, event: Event, rng: 
     own = [other for other in clip.events if other.object_index == event.object_index]
     if sum(event_caption(other) == caption for other in own) > 1:
         return None
-    ask = pick(rng, _RTLOC_PROMPTS).format(caption=caption.removesuffix("."))
+    ask = pick(rng, rtloc_prompts(REGION_FRAMES)).format(caption=caption.removesuffix("."))
     answer = f"[{region_frames(clip, event.start_frame)}, {region_frames(clip, event.end_frame)}]"
     return _region_row(path, rendered, event.object_index, ask, answer)
 
@@ -173,7 +154,7 @@ def rdcap_row(path: str, clip: Clip, rendered: RenderedClip, object_index: int, 
     for segment in dense_segments(clip, object_index):
         start, end = region_frames(clip, segment.start_frame), region_frames(clip, segment.end_frame)
         lines.append(f"Frame [{start}, {end}]: {segment.caption}")
-    return _region_row(path, rendered, object_index, pick(rng, _RDCAP_PROMPTS), "\n".join(lines))
+    return _region_row(path, rendered, object_index, pick(rng, rdcap_prompts(REGION_FRAMES)), "\n".join(lines))
 
 
 def region_frames(clip: Clip, frame: int) -> int:
