@@ -34,13 +34,18 @@ def test_own_data_into_a_folder(labelled: Path, tmp_path: Path, capsys: pytest.C
     assert found["results"][0]["settings"]["facts"]["layout"] == "webdataset"
 
 
-def test_a_named_benchmark_stands_beside_the_papers(
-    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["eval", "food101", "--data", str(labelled), "--set", "templates={c}", "--limit", "8"]) == 0
+def test_a_named_benchmark_takes_a_part_only_on_purpose(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["eval", "food101", "--data", str(labelled), "--set", "templates={c}", "--limit", "8"]
+    assert run(command) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "/test: not the set that food101 names: expected 101 classes, found 12; " in said
+    assert "expected 25,250 items, found 32. " in said
+    assert "--allow-subset" in said
+    assert run([*command, "--allow-subset"]) == 0
     printed = capsys.readouterr().out
     assert "Food-101" in printed
-    assert "limit 8, templates={c}" in printed
+    assert "subset: 12 of 101 classes and 32 of 25,250 items, limit 8, templates={c}" in printed
+    assert "paper" not in printed
 
 
 def test_what_exists_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

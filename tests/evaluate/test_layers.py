@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,8 @@ from perceptic.evaluate.layers_folders import FolderData
 from perceptic.evaluate.layers_page import render_sweep, sweep_values
 from perceptic.evaluate.layers_tasks import score_retrieval
 from perceptic.evaluate.layers_world import WorldData, WorldSizes, change_scene
-from perceptic.evaluate.request import ModelUnderTest, Request
+from perceptic.evaluate.published_size import SUBSET
+from perceptic.evaluate.request import Common, ModelUnderTest, Request
 from perceptic.evaluate.result import Score
 from perceptic.evaluate.runners import runner_for
 from perceptic.models.vision import VisionTransformer
@@ -258,9 +260,13 @@ def test_dense_benchmarks_report_the_best_and_the_last_layer(folders: Path) -> N
     for name, task in (("davis2017", "tracking"), ("ade20k", "segmentation"), ("nyuv2", "depth")):
         benchmark = all_benchmarks()[name]
         request = Request(benchmark, ModelUnderTest("PE-Core-Nano"), Options(layers=(0, -1)), folders / task)
+        with pytest.raises(DataError, match=rf"not the set that {name} names: expected [\d,]+ items, found \d+\."):
+            layer_benchmark_run(request)
+        request = dataclasses.replace(request, common=Common(allow_subset=True))
         assert runner_for(benchmark).run is layer_benchmark_run
         found = layer_benchmark_run(request)
         assert tuple(found.metrics) == benchmark.metrics
+        assert "items" in found.facts[SUBSET]
         assert [item["id"] for item in found.items] == ["layer 0", "layer 5"]
         best, last = (found.metrics[metric].value for metric in benchmark.metrics)
         assert best <= last if task == "depth" else best >= last

@@ -40,6 +40,8 @@ _DEFAULT_MODEL = "PE-Core-Nano"
 @click.option(
     "--shuffle-labels", is_flag=True, help="The control: with truths exchanged, everything must fall to guessing."
 )
+@click.option("--allow-subset", is_flag=True,
+              help="Measure data of another size than the published set; the row says so.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pictures at once.")
 @click.option("--features", type=click.Path(path_type=Path, file_okay=False),
               help="Folder of features, shared between runs. Default: inside --out.")  # fmt: skip

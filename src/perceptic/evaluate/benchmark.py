@@ -43,7 +43,9 @@ class Benchmark:
         name: what `perceptic eval` calls it. title: what people call it.
         suite: the table it belongs to. task: which runner measures it (`runners.RUNNERS`).
         split: of the data. release_name: its folder under the released command line's `dataset_root`.
-        items, classes: sizes; None where not stated. A mismatch is a note in the report, never an error.
+        items, classes: sizes; None where not stated. Data of another size are refused unless that is allowed.
+        other_items: sizes of other copies in use. items_are_rough: copies and revisions differ, and which one was
+            measured is not documented, so a difference of a few percent is a note.
         metrics: the names that a run reports, headline first.
         units: metric -> "points", for those that are not shares in percent (CIDEr, MME, RMSE, hits).
         templates: name of a template set (`templates.yaml`), used where the data bring none of their own.
@@ -61,6 +63,8 @@ class Benchmark:
     release_name: str = ""
     items: int | None = None
     classes: int | None = None
+    other_items: tuple[int, ...] = ()
+    items_are_rough: bool = False
     units: dict[str, str] = field(default_factory=dict)
     templates: str = ""
     options: dict[str, Any] = field(default_factory=dict)

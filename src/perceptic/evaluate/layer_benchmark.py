@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from perceptic.evaluate.layers import SweepOptions, sweep_layers
+from perceptic.evaluate.layers_folders import count_items
+from perceptic.evaluate.published_size import FoundSize, check_size
 from perceptic.evaluate.request import Request
 from perceptic.evaluate.result import Details, Measured
 
@@ -28,14 +30,17 @@ def run(request: Request[Options]) -> Measured:
     those of the control.
 
     Raises:
-        ConfigError: no data. DataError: data that lie otherwise. WeightsError: the model cannot be loaded.
+        ConfigError: no data. DataError: data that lie otherwise, or not of the published size unless that is allowed.
+        WeightsError: the model cannot be loaded.
     """
-    common, task = request.common, request.benchmark.task
+    common, task, data = request.common, request.benchmark.task, request.require_data()
+    found = FoundSize(data, count_items(data, task))
+    size = check_size(request.benchmark, found, allow_subset=common.allow_subset)
     options = SweepOptions(
         request.model.source,
         (task,),
         request.options.layers or None,
-        data=str(request.require_data()),
+        data=str(data),
         limit=common.limit,
         seed=common.seed,
         untrained=False,
@@ -51,8 +56,11 @@ def run(request: Request[Options]) -> Measured:
     return Measured(
         metrics={best: scores[report.best_place], last: scores[-1]},
         items=[{"id": f"layer {layer}", **asdict(score)} for layer, score in zip(report.layers, scores, strict=True)],
-        facts={"best_layer": report.best, "num_layers": sweep.num_layers, "sweep": sweep.settings},
+        facts={"best_layer": report.best, "num_layers": sweep.num_layers, "sweep": sweep.settings, **size.facts},
         details=Details(
-            notes=(f"Best layer {report.best + 1} of {sweep.num_layers}, counted from 1, chosen on the test data.",)
+            notes=(
+                f"Best layer {report.best + 1} of {sweep.num_layers}, counted from 1, chosen on the test data.",
+                *size.notes,
+            )
         ),
     )

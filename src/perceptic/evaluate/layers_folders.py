@@ -45,6 +45,12 @@ from perceptic.media.preprocess import ImageTransform
 _MILLIMETRES = 1000.0
 _CROP = 0.8
 _DIM = 0.75
+_LAYOUTS = {
+    "classification": "{train,test}/<class>/<picture>",
+    "segmentation": "{images,annotations}/{training,validation}/<name>",
+    "depth": "{images,depths}/{training,validation}/<name>",
+    "tracking": "{JPEGImages,Annotations}/480p/<sequence>/<frame>, ImageSets/2017/val.txt",
+}
 _MARKS = {"classification": "train", "segmentation": "annotations", "depth": "depths", "tracking": "JPEGImages"}
 """A folder that only the data of this task hold."""
 ItemT = TypeVar("ItemT")
@@ -64,7 +70,7 @@ class FolderData:
         return f"{self.root.resolve()}, {self.preprocessing.image_size} px, limit {self.limit}"
 
     def classification(self) -> Classification:
-        folder = self._require("classification", "{train,test}/<class>/<picture>")
+        folder = self._require("classification")
         names = sorted((one.name for one in (folder / "train").iterdir() if one.is_dir()), key=natural_key)
         if len(names) < 2:
             raise DataError(f"{folder / 'train'}: expected a folder for each of at least two classes")
@@ -74,7 +80,7 @@ class FolderData:
 
     def retrieval(self) -> Retrieval:
         own = self.root / "retrieval"
-        folder = own if own.is_dir() else self._require("classification", "test/<class>/<picture>") / "test"
+        folder = own if own.is_dir() else self._require("classification") / "test"
         files = self._some(_pictures_in(folder))
         return Retrieval(
             Pictures(_identity("changed", files), len(files), lambda index: self._changed(files[index])),
@@ -83,22 +89,19 @@ class FolderData:
         )
 
     def segmentation(self) -> Segmentation:
-        folder = self._require("segmentation", "{images,annotations}/{training,validation}/<name>")
+        folder = self._require("segmentation")
         sets = [self._dense(folder, "annotations", part, self._mask) for part in ("training", "validation")]
         largest = max(int(one.truth[one.truth != VOID].max(initial=0)) for one in sets)
         return Segmentation(sets[0], sets[1], tuple(f"class {number + 1}" for number in range(largest + 1)))
 
     def depth(self) -> Depth:
-        folder = self._require("depth", "{images,depths}/{training,validation}/<name>")
+        folder = self._require("depth")
         sets = [self._dense(folder, "depths", part, self._depths) for part in ("training", "validation")]
         return Depth(sets[0], sets[1], "metres")
 
     def tracking(self) -> Tracking:
-        folder = self._require("tracking", "{JPEGImages,Annotations}/480p/<sequence>/<frame>, ImageSets/2017/val.txt")
-        listing = folder / "ImageSets" / "2017" / "val.txt"
-        if not listing.is_file():
-            raise DataError(f"{listing}: not found; it lists the sequences, one per line")
-        names = self._some([line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()])
+        folder = self._require("tracking")
+        names = self._some(_sequences(folder))
 
         def clips(start: int) -> Iterator[VideoMasks]:
             return (self._sequence(folder, name) for name in names[start:])
@@ -109,14 +112,8 @@ class FolderData:
         # A dense truth covers the whole picture, so nothing of it may be cropped away.
         return ImageTransform(self.preprocessing.replace(resize_mode="squash"))(picture)
 
-    def _require(self, task: str, layout: str) -> Path:
-        folder = self.root / task
-        if folder.is_dir():
-            return folder
-        # One data set by itself, such as DAVIS as it is unpacked.
-        if (self.root / _MARKS[task]).is_dir():
-            return self.root
-        raise DataError(f"{folder}: not found; {task} needs {folder}/{layout}, or --data that is such a folder itself")
+    def _require(self, task: str) -> Path:
+        return _task_folder(self.root, task)
 
     def _some(self, items: list[ItemT]) -> list[ItemT]:
         if self.limit is None or len(items) <= self.limit:
@@ -139,11 +136,8 @@ class FolderData:
         return (pixels + 1) * _DIM - 1
 
     def _dense(self, folder: Path, kind: str, part: str, read: Callable[[Path], NDArray[np.generic]]) -> Dense:
-        truths = {file.stem: file for file in _files_in(folder / kind / part)}
-        files = self._some([file for file in _pictures_in(folder / "images" / part) if file.stem in truths])
-        if not files:
-            raise DataError(f"{folder / 'images' / part}: no picture has a file of its name in {folder / kind / part}")
-        return Dense(self._pictures(files), np.stack([read(truths[file.stem]) for file in files]))
+        pairs = self._some(_dense_pairs(folder, kind, part))
+        return Dense(self._pictures([file for file, _ in pairs]), np.stack([read(truth) for _, truth in pairs]))
 
     def _mask(self, file: Path) -> NDArray[np.uint8]:
         numbers = self._square(file).astype(np.int64)
@@ -170,6 +164,44 @@ class FolderData:
             with _opened(file) as image:
                 numbers.append(np.asarray(image if image.mode == "P" else image.convert("L"), dtype=np.uint8))
         return VideoMasks(name, torch.stack([self._read(load_image(file)) for file in frames]), np.stack(numbers))
+
+
+def count_items(root: Path, task: str) -> int:
+    """On how much a dense task is measured: pictures of the validation part, or sequences; nothing is read.
+
+    Raises:
+        DataError: data that lie otherwise.
+    """
+    folder = _task_folder(root, task)
+    return len(_sequences(folder) if task == "tracking" else _dense_pairs(folder, _MARKS[task], "validation"))
+
+
+def _task_folder(root: Path, task: str) -> Path:
+    folder = root / task
+    if folder.is_dir():
+        return folder
+    # One data set by itself, such as DAVIS as it is unpacked.
+    if (root / _MARKS[task]).is_dir():
+        return root
+    raise DataError(
+        f"{folder}: not found; {task} needs {folder}/{_LAYOUTS[task]}, or --data that is such a folder itself"
+    )
+
+
+def _sequences(folder: Path) -> list[str]:
+    listing = folder / "ImageSets" / "2017" / "val.txt"
+    if not listing.is_file():
+        raise DataError(f"{listing}: not found; it lists the sequences, one per line")
+    return [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _dense_pairs(folder: Path, kind: str, part: str) -> list[tuple[Path, Path]]:
+    """Pictures with the files of their truths."""
+    truths = {file.stem: file for file in _files_in(folder / kind / part)}
+    files = [file for file in _pictures_in(folder / "images" / part) if file.stem in truths]
+    if not files:
+        raise DataError(f"{folder / 'images' / part}: no picture has a file of its name in {folder / kind / part}")
+    return [(file, truths[file.stem]) for file in files]
 
 
 def _pictures_in(folder: Path) -> list[Path]:

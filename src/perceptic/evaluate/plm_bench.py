@@ -16,6 +16,7 @@ import numpy as np
 
 from perceptic.errors import DataError
 from perceptic.evaluate.answering import Answered, Question, answer_all, answers_path
+from perceptic.evaluate.benchmark import suites
 from perceptic.evaluate.judge import JudgePrompt, judge_in_environment, judge_model_in_environment
 from perceptic.evaluate.judging import Judging
 from perceptic.evaluate.plm_bench_page import class_bars, nearest_mistakes
@@ -36,6 +37,7 @@ from perceptic.evaluate.plm_bench_rows import (
 )
 from perceptic.evaluate.plm_bench_scores import HEADLINES, JUDGED, Graded, exchanged, figures, grade, has_length
 from perceptic.evaluate.plm_bench_scores import unit_scores as unit_scores_of
+from perceptic.evaluate.published_size import SUBSET, FoundSize, SizeCheck, check_size
 from perceptic.evaluate.reply_store import open_replies
 from perceptic.evaluate.request import ModelUnderTest, Request
 from perceptic.evaluate.result import Details, Measured, Score
@@ -99,7 +101,8 @@ def run(request: Request[Options]) -> Measured:
 
     Raises:
         ConfigError: no data, no judge, or one that refuses.
-        DataError: rows that cannot be read; videos that are missing, unless that is allowed.
+        DataError: rows that cannot be read, or are far from as many as were released; videos that are missing. The
+            last two may be allowed.
         NetworkError: the judge cannot be reached; what it said so far is kept.
     """
     if request.options.section == "all":
@@ -128,7 +131,9 @@ def _run_section(request: Request[Options], section: BenchSection) -> SectionRun
     num_frames = min(NUM_FRAMES, request.model.assistant.preprocessing.max_video_frames)
     asking = Asking(section, options.mode, options.max_new_tokens, num_frames)
     judging = _judging(request, section) if section in JUDGED else None  # before the model works for hours
-    rows = drawn(read_rows(data, section, options.split), common.limit, common.seed)
+    whole = read_rows(data, section, options.split)
+    size = _size(request, section, find_rows(data, section, options.split), len(whole))
+    rows = drawn(whole, common.limit, common.seed)
     usable = [row for row in rows if options.mode == "compatible" or has_length(asking, row)]
     asked = _ask(request, asking, usable)
     if asked.failures and not options.allow_missing:
@@ -137,7 +142,7 @@ def _run_section(request: Request[Options], section: BenchSection) -> SectionRun
     truths = exchanged(answered, common.seed) if common.shuffle_labels else answered
     texts = [asking.answer(asked.texts[row.uid]) for row in answered]
     graded = grade(asking, truths, texts, judging or _no_judge)
-    notes = [_missing_text(section, asked.failures, len(usable))] if asked.failures else []
+    notes = [*size.notes, *([_missing_text(section, asked.failures, len(usable))] if asked.failures else [])]
     if len(usable) < len(rows):
         left_out = len(rows) - len(usable)
         notes.append(f"{left_out} rows whose true stretch falls on one frame are left out (clean mode).")
@@ -149,10 +154,20 @@ def _run_section(request: Request[Options], section: BenchSection) -> SectionRun
         section=section,
         graded=graded,
         figures=figures(section, graded, common.seed),
-        facts=_facts(request, asking, judging, len(rows), find_rows(data, section, options.split)),
+        facts={
+            **_facts(request, asking, judging, len(rows), find_rows(data, section, options.split)),
+            **size.facts,
+        },
         notes=tuple(notes),
         num_failed=len(asked.failures),
     )
+
+
+def _size(request: Request[Options], section: BenchSection, file: Path, num_rows: int) -> SizeCheck:
+    """How many rows there are beside the release's, which the entry of the section knows, whatever entry is run."""
+    entry = next(one for one in suites()["plm-videobench"] if one.options.get("section") == section)
+    found = FoundSize(file, num_rows, split=request.options.split)
+    return check_size(entry, found, allow_subset=request.common.allow_subset)
 
 
 def drawn(rows: Sequence[BenchRow], limit: int | None, seed: int) -> list[BenchRow]:
@@ -275,5 +290,8 @@ def _average(request: Request[Options]) -> Measured:
     scores = {"average": Score.of(interval)} | {one.section: one.headline for one in order}
     notes = tuple(note for one in order for note in one.notes)
     items = [{**_item(one), "id": f"{part.section}/{one.row.uid}"} for part in order for one in part.graded]
-    facts = {one.section: one.facts for one in order} | {"mode": request.options.mode}
+    facts: dict[str, Any] = {one.section: one.facts for one in order} | {"mode": request.options.mode}
+    parts = [f"{one.section} {one.facts[SUBSET]}" for one in order if SUBSET in one.facts]
+    if parts:
+        facts[SUBSET] = ", ".join(parts)
     return Measured(scores, items, facts, Details(notes=notes), sum(one.num_failed for one in order))

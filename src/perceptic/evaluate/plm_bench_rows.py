@@ -1,6 +1,6 @@
 """PLM-VideoBench as released: rows of five tasks, boxes, and where the videos lie (datasets-and-benchmarks 1.5).
 
-Columns that are not needed are left alone and row counts are never checked: revisions of the files differ.
+Columns that are not needed are left alone and rows are not counted here: revisions of the files differ.
 """
 
 from __future__ import annotations

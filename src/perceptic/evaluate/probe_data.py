@@ -16,7 +16,7 @@ from perceptic.evaluate.data_types import EvalData
 from perceptic.evaluate.datasets import has_split, locate, open_split
 from perceptic.evaluate.features import Features, FeatureSpec, Medium
 from perceptic.evaluate.request import Request
-from perceptic.evaluate.zero_shot import data_facts, request_features, size_notes
+from perceptic.evaluate.zero_shot import data_facts, request_features, request_size
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,14 @@ def probe_data(request: Request[Any], options: ProbeOptions, splits: Splits, *, 
     """Encode both splits.
 
     Raises:
-        DataError: classes that differ between the splits. ConfigError: no such layer.
+        DataError: classes that differ between the splits, or a test part that is not of the published size unless
+            that is allowed.
+        ConfigError: no such layer.
     """
     common, train, test = request.common, splits.train, splits.test
     if train.class_names != test.class_names:
         raise DataError(f"{train.where} and {test.where} have different classes")
+    size = request_size(request, test, notes=splits.notes)
     test_part = test.limited(common.limit, common.seed)
     train_part = train.limited(options.train_limit or None, common.seed)
     spec = _spec(options, tokens)
@@ -100,12 +103,13 @@ def probe_data(request: Request[Any], options: ProbeOptions, splits: Splits, *, 
         seed=common.seed,
         facts={
             **data_facts(test_part, unknown),
+            **size.facts,
             "train_hash": known.digest,
             "num_train": len(known.kept),
             "num_classes": len(test.class_names),
         },
         failures={**known.failures, **unknown.failures},
-        notes=(*splits.notes, *size_notes(request.benchmark, test)),
+        notes=(*splits.notes, *size.notes),
     )
     return ProbeData(
         _features(known, tokens),

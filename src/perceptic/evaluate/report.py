@@ -10,6 +10,7 @@ from pathlib import Path
 
 from perceptic.__about__ import __version__
 from perceptic.evaluate.benchmark import Benchmark, all_benchmarks
+from perceptic.evaluate.published_size import is_comparable
 from perceptic.evaluate.result import ClassShare, Details, EvalResult, Mistake, Score
 from perceptic.evaluate.table import Row, interval_text, mean_rows, settings_text, shown_metrics, table_rows
 
@@ -136,8 +137,8 @@ def _title(benchmark: Benchmark | None, result: EvalResult) -> str:
 
 
 def _other_models(benchmark: Benchmark | None, result: EvalResult) -> str:
-    """What was published for other models, in one line."""
-    if benchmark is None or not benchmark.published:
+    """What was published for other models, in one line; nothing beside data that do not compare."""
+    if benchmark is None or not benchmark.published or not is_comparable(benchmark, result.settings):
         return ""
     metric = shown_metrics(result, benchmark)[0]
     known = [(name, values[metric]) for name, values in benchmark.published.items() if metric in values]

@@ -74,6 +74,7 @@ class Common:
     Attributes:
         seed: of everything that is drawn. limit: measure only so many items, drawn by the seed; None for all.
         shuffle_labels: the control that must fall to chance: truths are permuted among the items.
+        allow_subset: measure data of another size than the published set's, and mark the result.
         batch_size: pictures that go through the model at once.
         cache: folder of features; None keeps nothing.
     """
@@ -81,12 +82,14 @@ class Common:
     seed: int = 0
     limit: int | None = None
     shuffle_labels: bool = False
+    allow_subset: bool = False
     batch_size: int = 32
     cache: Path | None = None
 
     def settings(self) -> dict[str, Any]:
         """What of this decides numbers."""
-        return {"seed": self.seed, "limit": self.limit, "shuffle_labels": self.shuffle_labels}
+        names = ("seed", "limit", "shuffle_labels", "allow_subset")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)

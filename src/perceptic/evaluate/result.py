@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from perceptic.__about__ import __version__
 from perceptic.evaluate.benchmark import Benchmark
+from perceptic.evaluate.published_size import is_comparable
 from perceptic.metrics import ConfidenceInterval, Resampling, bootstrap_mean
 from perceptic.metrics.bootstrap import Groups
 
@@ -110,7 +111,7 @@ class EvalResult:
             fingerprint, seed, limit, mode, versions. Equal settings need no second run.
         num_items: measured; num_failed: unreadable, left out and listed in the notes.
         seconds: it took. items_file: per-item answers, relative to the results folder.
-        published: metric -> the papers' value for the model, {} where there is none.
+        published: metric -> the papers' value for the model, {} where there is none or it would not compare.
     """
 
     benchmark: str
@@ -146,15 +147,16 @@ def make_result(
     benchmark: Benchmark, model: str, measured: Measured, settings: Mapping[str, Any], seconds: float
 ) -> EvalResult:
     """Put together what is known of a run; `items_file` is set when it is written."""
+    whole = {**settings, "facts": dict(measured.facts)}
     return EvalResult(
         benchmark=benchmark.name,
         model=model,
         metrics=dict(measured.metrics),
-        settings={**settings, "facts": dict(measured.facts)},
+        settings=whole,
         num_items=len(measured.items),
         num_failed=measured.num_failed,
         seconds=round(seconds, 2),
-        published=dict(benchmark.published_for(model)),
+        published=dict(benchmark.published_for(model)) if is_comparable(benchmark, whole) else {},
         details=measured.details,
     )
 

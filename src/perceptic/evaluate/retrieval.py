@@ -19,7 +19,7 @@ from perceptic.evaluate.datasets import open_data
 from perceptic.evaluate.features import FeatureSpec, Medium
 from perceptic.evaluate.request import Request
 from perceptic.evaluate.result import Details, Measured, Mistake, Score
-from perceptic.evaluate.zero_shot import data_facts, request_features, size_notes
+from perceptic.evaluate.zero_shot import data_facts, request_features, request_size
 from perceptic.inference.encode import unit_vectors
 
 _TEXTS_AT_ONCE = 256
@@ -48,7 +48,8 @@ def run(request: Request[Options]) -> Measured:
     """Rank media for every text and texts for every medium.
 
     Raises:
-        ConfigError: a model without a text tower. DataError: data without captions.
+        ConfigError: a model without a text tower.
+        DataError: data without captions, or not of the published size unless that is allowed.
     """
     data = open_data(request.benchmark, request.require_data(), request.options.split or None)
     return measure(request, data)
@@ -59,7 +60,8 @@ def measure(request: Request[Options], whole: EvalData) -> Measured:
     options, common = request.options, request.common
     encoder = request.model.encoder
     encoder.require_text("retrieval")
-    data = whole.captioned().limited(common.limit, common.seed)
+    size = request_size(request, whole.captioned(), options.split)
+    data = whole.limited(common.limit, common.seed)
     features = request_features(request, data, FeatureSpec(num_frames=options.num_frames, mirror=options.mirror))
     kept = [data.items[number] for number in features.kept.tolist()]
     captions = [item.captions[: options.max_captions or None] for item in kept]
@@ -74,9 +76,9 @@ def measure(request: Request[Options], whole: EvalData) -> Measured:
         owners = np.random.default_rng(common.seed).permutation(owners)
     report = Reporting(
         seed=common.seed,
-        facts={**data_facts(data, features), "num_texts": len(texts)},
+        facts={**data_facts(data, features), **size.facts, "num_texts": len(texts)},
         failures=features.failures,
-        notes=(*data.notes, *size_notes(request.benchmark, whole)),
+        notes=(*data.notes, *size.notes),
     )
     return measure_retrieval(similarities, owners, texts, [item.medium for item in kept], options, report)
 

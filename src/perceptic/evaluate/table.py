@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perceptic.evaluate.benchmark import Benchmark, all_benchmarks, published_means
+from perceptic.evaluate.published_size import SUBSET
 from perceptic.evaluate.result import EvalResult, Score
 
 HEADINGS = ("benchmark", "model", "metric", "ours", "95 % interval", "paper", "guessing", "items", "settings")
@@ -69,8 +70,7 @@ def mean_rows(results: Sequence[EvalResult]) -> list[Row]:
     """The papers' means, for every model of which all their parts were measured, beside the published ones."""
     rows = []
     for model in dict.fromkeys(result.model for result in results):
-        # A control or a part of the data does not belong into a mean.
-        whole = [one for one in results if one.model == model and not one.settings.get("shuffle_labels")]
+        whole = [one for one in results if one.model == model and _is_whole(one)]
         scores = {f"{one.benchmark} {name}": score for one in whole for name, score in one.metrics.items()}
         for mean in published_means():
             if all(part in scores for part in mean.parts):
@@ -79,6 +79,13 @@ def mean_rows(results: Sequence[EvalResult]) -> list[Row]:
                 values = (f"{score.value:.1f}", interval_text(score), _number(paper), "", "", "")
                 rows.append(Row(mean.title, model, f"mean of {len(mean.parts)}", *values))
     return rows
+
+
+def _is_whole(result: EvalResult) -> bool:
+    """A control or a part of the data does not belong into a mean."""
+    settings = result.settings
+    is_part = settings.get("limit") is not None or settings.get("facts", {}).get(SUBSET)
+    return not is_part and not settings.get("shuffle_labels")
 
 
 def _mean(parts: Sequence[tuple[str, Score]]) -> Score:
@@ -117,11 +124,14 @@ def interval_text(score: Score) -> str:
 
 
 def settings_text(result: EvalResult) -> str:
-    """What is not as usual: the control, a limit, a mode, options that were set."""
+    """What is not as usual: a part of the data, the control, a limit, a mode, options that were set."""
     settings = result.settings
     benchmark = all_benchmarks().get(result.benchmark)
     is_own = benchmark is not None and benchmark.suite == "own"
     said = [str(settings["data"])] if is_own and settings.get("data") else []
+    subset = settings.get("facts", {}).get(SUBSET)
+    if subset:
+        said.append(f"subset: {subset}")
     if settings.get("shuffle_labels"):
         said.append("labels shuffled")
     if settings.get("limit") is not None:

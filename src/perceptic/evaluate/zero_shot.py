@@ -18,6 +18,7 @@ from perceptic.evaluate.classification import Reporting, measure_classification,
 from perceptic.evaluate.data_types import EvalData
 from perceptic.evaluate.datasets import open_data
 from perceptic.evaluate.features import Features, FeatureSpec, extract
+from perceptic.evaluate.published_size import FoundSize, SizeCheck, check_size
 from perceptic.evaluate.request import Request
 from perceptic.evaluate.result import Measured
 from perceptic.tasks.zero_shot import Templates, label_vectors
@@ -47,7 +48,7 @@ def run(request: Request[Options]) -> Measured:
 
     Raises:
         ConfigError: a model without a text tower, or an unknown template set.
-        DataError: data without labels or class names.
+        DataError: data without labels or class names, or not of the published size unless that is allowed.
     """
     data = open_data(request.benchmark, request.require_data(), request.options.split or None)
     return measure(request, data)
@@ -58,7 +59,8 @@ def measure(request: Request[Options], whole: EvalData) -> Measured:
     options, common = request.options, request.common
     encoder = request.model.encoder
     encoder.require_text("zero-shot classification")
-    data = whole.labelled().limited(common.limit, common.seed)
+    size = request_size(request, whole.labelled(), options.split)
+    data = whole.limited(common.limit, common.seed)
     templates = chosen_templates(options.templates, data, request.benchmark)
     request.on_progress("class names", 0, 1)
     classes = label_vectors(encoder, unique_names(data.class_names), templates)
@@ -69,12 +71,13 @@ def measure(request: Request[Options], whole: EvalData) -> Measured:
         seed=common.seed,
         facts={
             **data_facts(data, features),
+            **size.facts,
             "num_classes": len(data.class_names),
             "templates": dict(templates) if isinstance(templates, Mapping) else list(templates),
             "resize_mode": spec.preprocessing(encoder).resize_mode,
         },
         failures=features.failures,
-        notes=(*data.notes, *size_notes(request.benchmark, whole)),
+        notes=(*data.notes, *size.notes),
     )
     kept = [data.items[number] for number in features.kept.tolist()]
     # The control: what is true of one item is said of another.
@@ -141,11 +144,7 @@ def data_facts(data: EvalData, features: Features) -> dict[str, object]:
     }
 
 
-def size_notes(benchmark: Benchmark, data: EvalData) -> list[str]:
-    """Whether the data have the size that the published numbers were measured on."""
-    notes = []
-    if benchmark.items is not None and benchmark.items != len(data.items):
-        notes.append(f"The data have {len(data.items):,} items; the published set has {benchmark.items:,}.")
-    if benchmark.classes is not None and data.class_names and benchmark.classes != len(data.class_names):
-        notes.append(f"The data have {len(data.class_names):,} classes; the published set has {benchmark.classes:,}.")
-    return notes
+def request_size(request: Request[Any], data: EvalData, split: str = "", notes: Sequence[str] = ()) -> SizeCheck:
+    """How the size of a request's data, before any limit, stands to the published set's. Raises DataError."""
+    found = FoundSize(data.where, len(data.items), len(data.class_names), split, (*data.notes, *notes))
+    return check_size(request.benchmark, found, allow_subset=request.common.allow_subset)
