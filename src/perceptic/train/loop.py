@@ -243,7 +243,7 @@ class Trainer(Generic[ModelT, BatchT]):
         if recipe is None or self.validation is None or not (is_last or done % recipe.every_steps == 0):
             return {}
         with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
-            found = self.processes.mean(self.validation.measure(self.model, planned))
+            found = self.validation.measure(self.model, planned, self.processes)
         let_go(self.model)
         if PREFIX + recipe.metric not in found:
             known = ", ".join(name.removeprefix(PREFIX) for name in found)

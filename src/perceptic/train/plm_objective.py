@@ -59,10 +59,10 @@ class ResponseLoss:
         """
         hidden_ND = self._hidden(model, batch).flatten(0, 1)[batch.label_positions]
         losses = token_losses(model.decoder.logits, hidden_ND, batch.targets, self._rows(model))
-        total = losses.nll_N.sum()
-        loss = total / self._divisor(len(batch.targets), total.device)
+        divisor = self._divisor(len(batch.targets), losses.nll_N.device)
+        loss = losses.nll_N.sum() / divisor
         metrics = {
-            "accuracy": losses.is_first_N.float().sum() / max(1, len(batch.targets)),
+            "accuracy": losses.is_first_N.float().sum() / divisor,
             "labels": torch.tensor(len(batch.targets)),
             "tokens": torch.tensor(batch.num_real_tokens),
             "samples": torch.tensor(batch.num_samples),
@@ -93,7 +93,7 @@ class ResponseLoss:
         return max(1, self.max_logits // model.config.decoder.vocab_size)
 
     def _divisor(self, num_labels: int, device: torch.device) -> Tensor | int:
-        """What the sum of this process's losses is divided by, so that the mean over processes is as asked."""
+        """What sums over this process's learned tokens are divided by, so that means over processes are as asked."""
         if self.weighting == "process" or not dist.is_initialized():
             return max(1, num_labels)
         all_labels = torch.tensor(float(num_labels), device=device)

@@ -11,6 +11,7 @@ from torch import nn
 
 from perceptic.errors import ConfigError
 from perceptic.train.objectives import Objective
+from perceptic.train.parallel import Processes
 from perceptic.train.plan import PlannedStep
 from perceptic.train.sources import BatchSource
 
@@ -26,7 +27,7 @@ class Validation(Generic[ModelT, BatchT]):
 
     Attributes:
         open_source: the data from its beginning, so that every measurement sees the same.
-        num_batches: of them. weigh: a batch's share in the mean, relative to the others'.
+        num_batches: of them. weigh: a batch's share in the mean, relative to the others', of this process's part of it.
     """
 
     objective: Objective[ModelT, BatchT]
@@ -35,8 +36,9 @@ class Validation(Generic[ModelT, BatchT]):
     weigh: Callable[[BatchT], float]
 
     @torch.no_grad()
-    def measure(self, model: ModelT, planned: PlannedStep) -> dict[str, float]:
-        """Mean loss and metrics as `validation_...`; the model is in training mode again afterwards.
+    def measure(self, model: ModelT, planned: PlannedStep, processes: Processes) -> dict[str, float]:
+        """Mean loss and metrics over the batches of all processes, the same in each, as `validation_...`; the model is
+        in training mode again afterwards.
 
         Args:
             planned: the step after which it is: batches are as in its phase.
@@ -45,7 +47,8 @@ class Validation(Generic[ModelT, BatchT]):
         model.eval()
         try:
             batches = [source.batch(_at(planned, number)) for number in range(self.num_batches)]
-            weights = [self.weigh(batch) for batch in batches]
+            # As in a step: a batch is that of all processes, whose losses' mean is its loss.
+            weights = [processes.sum(self.weigh(batch)) for batch in batches]
             results = [self._measure_batch(model, batch) for batch in batches]
         finally:
             model.train()
@@ -54,7 +57,8 @@ class Validation(Generic[ModelT, BatchT]):
         if not total:
             raise ConfigError("validation: nothing is learned from its data; give other data or more batches")
         pairs = list(zip(weights, results, strict=True))
-        return {PREFIX + name: sum(w * result[name] for w, result in pairs) / total for name in results[0]}
+        own = {PREFIX + name: sum(w * result[name] for w, result in pairs) / total for name in results[0]}
+        return processes.mean(own)
 
     def _measure_batch(self, model: ModelT, batch: BatchT) -> dict[str, float]:
         loss, metrics = self.objective.loss(model, batch)

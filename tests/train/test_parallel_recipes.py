@@ -1,0 +1,242 @@
+"""Whole runs of every objective by two processes: the losses, validation and finished model of one."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from perceptic.data.batches import Batch
+from perceptic.data.mixing import Reader
+from perceptic.train import encoder_data, encoder_setup, mask_regularisation, runs
+from perceptic.train.recipe import load_recipe
+
+pytestmark = pytest.mark.timeout(900)
+
+SCRIPT = Path(__file__).with_name("recipes_worker.py")
+
+ENCODER = """
+name: small
+model: PE-Core-Nano
+model_overrides:
+  vision: {width: 32, layers: 2, heads: 2, output_dim: 16, attn_pooler_heads: 2}
+  text: {width: 32, layers: 1, heads: 2, output_dim: 16, vocab_size: 600}
+threads: 1
+data:
+  images: {source: world-images, count: 40, seed: 5}
+  clips: {source: world-clips, count: 8, seed: 6, num_frames: 8}
+tokenizer: {data: images, num_samples: 40}
+optimizer: {name: adamw, weight_decay: 0.05, clip_norm: 1.0}
+phases:
+  - {name: images, data: images, batch_size: 8, learning_rate: 0.01, warmup_steps: 1,
+     stages: [{image_size: 16, steps: 2}, {image_size: 32, steps: 2}]}
+"""
+
+PLM = """
+name: small-plm
+objective: plm
+model: PLM-Nano
+model_overrides: {decoder: {dim: 32, n_layers: 1, multiple_of: 32}, vision: {width: 48, layers: 1}}
+threads: 1
+accumulate: 2
+data: {world: {images: 12, videos: 2, seed: 0}}
+optimizer: {name: adamw, eps: 1.0e-8, clip_norm: 1.0}
+validation: {data: "world_image:1,world_text:1", every_steps: 1, batches: 2, metric: accuracy}
+export_weights: best
+phases:
+  - {name: all, stage: 2, mix: "world_image:1,world_text:1", steps: 3, learning_rate: 3.0e-3, warmup_steps: 1,
+     max_tokens: 256, num_sequences: 2, window: 1, workers: 0,
+     stage_overrides: {vision_input_type: vanilla, max_num_tiles: 1, drop_path: 0.0}}
+"""
+"""A window of one sample packs it alone, so that sequences do not depend on the number of processes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run: a recipe and what is changed in it."""
+
+    name: str
+    recipe: str
+    changes: tuple[str, ...]
+
+
+def jobs_in(folder: Path) -> dict[str, Job]:
+    """The runs. The student learns from what the first of them has trained."""
+    clips = "phases=[{name: clips, data: clips, batch_size: 4, learning_rate: 0.01, warmup_steps: 0, "
+    stream = "phases=[{name: all, data: all, batch_size: 8, learning_rate: 0.01, warmup_steps: 1, "
+    found = (
+        Job("siglip", ENCODER, ("loss=siglip", "average.decay=0.9", "export_weights=average")),
+        Job("masked", ENCODER, ("mask.share=1.0", "parallel.shard=none")),
+        Job("video", ENCODER, (clips + "stages: [{image_size: 16, steps: 3}]}]", "chunk_size=8")),
+        Job(
+            "distilled",
+            ENCODER,
+            ("objective=distill", f"distill={{teacher: {folder}/two/siglip/model, student_image_size: 16}}",
+             f"tokenizer={{model: {folder}/two/siglip/model}}", "phases.0.stages=[{image_size: 32, steps: 3}]"),
+        ),
+        Job(
+            "best",
+            ENCODER,
+            ("validation={data: images, every_steps: 1, batches: 2}", "export_weights=best",
+             "phases.0.learning_rate=0.02", "phases.0.final_learning_rate=0.02"),
+        ),
+        Job(
+            "streamed",
+            ENCODER,
+            (f"data.all={{source: stream, shards: ['{folder}/*.tar'], buffer: 4, workers: 2}}",
+             "tokenizer={data: images, num_samples: 40}", stream + "stages: [{image_size: 16, steps: 5}]}]"),
+        ),
+        Job("plm", PLM, ()),
+    )  # fmt: skip
+    return {job.name: job for job in found}
+
+
+JOBS = tuple(jobs_in(Path()))
+
+
+def load_worker() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("recipes_worker", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def write_shards(folder: Path) -> None:
+    """Three shards of ten pictures of a grey level that their caption tells."""
+    for shard in range(3):
+        with tarfile.open(folder / f"{shard}.tar", "w") as archive:
+            for number in range(10 * shard, 10 * shard + 10):
+                picture = io.BytesIO()
+                Image.new("RGB", (20, 16), (8 * number,) * 3).save(picture, "PNG")
+                for name, content in (("png", picture.getvalue()), ("txt", f"grey level {number}".encode())):
+                    member = tarfile.TarInfo(f"{number}.{name}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+
+
+def run_by_two(folder: Path, cache: Path, jobs: Sequence[Job]) -> None:
+    """Run jobs in two processes, into `folder/two/NAME`."""
+    plan = []
+    for job in jobs:
+        path = folder / f"{job.name}.yaml"
+        path.write_text(job.recipe)
+        plan.append(
+            {"recipe": str(path), "changes": job.changes, "out": str(folder / "two" / job.name), "cache": str(cache),
+             "port": free_port()}
+        )  # fmt: skip
+    (folder / "jobs.json").write_text(json.dumps(plan))
+    started = []
+    for rank in range(2):
+        place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+        environment = {**os.environ, **place, "MASTER_ADDR": "127.0.0.1"}
+        command = [sys.executable, str(SCRIPT), str(folder / "jobs.json")]
+        with (folder / f"log-{rank}.txt").open("w") as log:
+            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+    try:
+        codes = [process.wait(timeout=800) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert codes == [0, 0], "\n".join((folder / f"log-{rank}.txt").read_text()[-3000:] for rank in range(2))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, data_cache: Path) -> Path:
+    """Where two processes have done all jobs; they are started once, since that is what takes the time."""
+    folder = tmp_path_factory.mktemp("recipes")
+    write_shards(folder)
+    run_by_two(folder, data_cache, list(jobs_in(folder).values()))
+    return folder
+
+
+class BothStreams:
+    """The batches of two processes' streams, put together for one process."""
+
+    def __init__(self, *sources: Any) -> None:
+        self._sources = sources
+
+    def batch(self, planned: Any) -> Batch:
+        batches = [source.batch(planned) for source in self._sources]
+        return Batch(torch.cat([b.pixels for b in batches]), torch.cat([b.ids for b in batches]))
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def figures(self, planned: Any) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        for source in self._sources:
+            source.close()
+
+
+def both_streams(recipe: Any, phase: Any, pools: Any, tokenizer: Any, device: Any, reader: Any) -> BothStreams:
+    parts = (encoder_data.phase_source(recipe, phase, pools, tokenizer, device, Reader(rank, 2)) for rank in range(2))
+    return BothStreams(*parts)
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def alone(folder: Path, data_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Runs a job in this process; returns its folder."""
+
+    def run(name: str) -> Path:
+        job = jobs_in(folder)[name]
+        monkeypatch.setattr(mask_regularisation, "draw_masks", load_worker().same_masks)
+        if name == "streamed":
+            monkeypatch.setattr(encoder_setup, "phase_source", both_streams)
+        (tmp_path / "recipe.yaml").write_text(job.recipe)
+        runs.train(load_recipe(tmp_path / "recipe.yaml", job.changes), tmp_path / "run", data_cache)
+        return tmp_path / "run"
+
+    return run
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_two_processes_are_one(folder: Path, alone: Callable[[str], Path], name: str) -> None:
+    """Every figure that a step reports, to 1e-4, and the weights that are exported."""
+    run = alone(name)
+    one, two = lines(run), lines(folder / "two" / name)
+    assert len(one) == len(two) >= 3
+    for wanted, found in zip(one, two, strict=True):
+        figures = {key: value for key, value in wanted.items() if "seconds" not in key and key != "phase"}
+        assert {key: found[key] for key in figures} == pytest.approx(figures, abs=1e-4, rel=1e-4)
+    weights = [load_file(out / "model" / "model.safetensors") for out in (run, folder / "two" / name)]
+    for key, value in weights[0].items():  # of bf16; where they are about 0, AdamW's steps follow the sign of noise
+        torch.testing.assert_close(weights[1][key], value, rtol=0.01, atol=2e-3, msg=key)
+
+
+def test_the_best_is_not_the_last(folder: Path) -> None:
+    """Otherwise the export of the best would say nothing."""
+    losses = [line["validation_loss"] for line in lines(folder / "two" / "best")]
+    assert min(losses) < losses[-1]
+    run = json.loads((folder / "two" / "best" / "checkpoints" / "best" / "run.json").read_text())
+    assert run["best"] == min(losses)
+    assert run["step"] == losses.index(min(losses)) + 1
