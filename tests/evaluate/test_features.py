@@ -16,6 +16,7 @@ from perceptic.evaluate.feature_cache import FeatureCache, content_key
 from perceptic.evaluate.features import FeatureSpec, Medium, extract
 from perceptic.evaluate.request import ModelUnderTest
 from perceptic.inference.encode import Encoder
+from perceptic.weights.pretrained import CLIP, load_bundle
 
 
 def same(content: bytes) -> bytes:
@@ -53,6 +54,22 @@ def test_known_content_is_not_encoded_again(nano: ModelUnderTest, tmp_path: Path
     torch.testing.assert_close(second.vectors()[:5], first.vectors(), rtol=0, atol=0)
     assert first.digest != second.digest
     assert first.digest == extract(nano.encoder, media(5), FeatureSpec(), cache=tmp_path).digest
+
+
+def test_models_that_share_a_vision_tower_share_pictures_and_no_results(
+    nano: ModelUnderTest, tmp_path: Path, encoded: list[int]
+) -> None:
+    bundle = load_bundle("PE-Core-Nano")
+    assert isinstance(bundle.model, CLIP)
+    with torch.no_grad():
+        bundle.model.logit_scale.add_(0.1)
+    bundle.model.save_pretrained(tmp_path / "retuned", tokenizer=bundle.tokenizer)
+    retuned = ModelUnderTest(str(tmp_path / "retuned"), device="cpu", dtype="float32")
+    assert retuned.fingerprint != nano.fingerprint
+    assert retuned.encoder.vision_fingerprint == nano.encoder.vision_fingerprint
+    extract(nano.encoder, media(3), FeatureSpec(), cache=tmp_path)
+    extract(retuned.encoder, media(3), FeatureSpec(), cache=tmp_path)
+    assert sum(encoded) == 3
 
 
 def test_another_layer_size_or_way_is_another_recipe(nano: ModelUnderTest, tmp_path: Path) -> None:

@@ -88,6 +88,22 @@ def test_auto_computes_in_what_was_saved_where_that_is_fast(
     assert len(fingerprints) == 1, "the same weights, whatever they are computed in"
 
 
+def test_what_tells_models_apart(tiny_clip: Path, tiny_tower: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(tiny_clip)
+    with torch.no_grad():
+        bundle.model.text.token_embedding.weight[0] += 1
+    other = bundle.model.save_pretrained(tmp_path / "other-text", tokenizer=bundle.tokenizer)
+    whole, pictures, changed = (
+        load_encoder(tiny_clip, needs_text=True),
+        load_encoder(tiny_clip),
+        load_encoder(other, needs_text=True),
+    )
+    assert len({one.vision_fingerprint for one in (whole, pictures, changed)}) == 1
+    assert changed.fingerprint != whole.fingerprint
+    tower = load_encoder(tiny_tower)
+    assert tower.fingerprint == tower.vision_fingerprint != pictures.vision_fingerprint
+
+
 def test_lower_precision_stays_close(tiny_clip: Path, media: Path) -> None:
     exact = embed(media, model=tiny_clip).vectors
     rough = embed(media, model=tiny_clip, dtype="bfloat16").vectors

@@ -75,7 +75,7 @@ class FeatureSpec:
             **values,
             "kind": kind,
             "num_frames": self.num_frames if kind == "video" else 1,
-            "weights": encoder.fingerprint,
+            "weights": encoder.vision_fingerprint,
             "preprocessing": asdict(self.preprocessing(encoder)),
             "dtype": str(encoder.dtype).removeprefix("torch."),
             "device": encoder.device.type,

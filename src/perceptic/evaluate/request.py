@@ -58,7 +58,7 @@ class ModelUnderTest:
 
     @property
     def fingerprint(self) -> str:
-        """Tells two sets of weights apart."""
+        """Tells two models apart by all their weights: a text tower decides zero-shot results too."""
         return self.assistant.fingerprint if self.is_language_model else self.encoder.fingerprint
 
     @cached_property

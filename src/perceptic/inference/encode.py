@@ -38,16 +38,19 @@ class Encoder:
     Attributes:
         name: the model's name for people. tower: its vision tower. clip: the whole model, None for a bare tower.
         preprocessing: how pictures become its pixels. device, dtype: where and in what it computes.
-        fingerprint: tells two sets of weights apart.
+        fingerprint: tells two models apart by all weights that are loaded, text tower and logit scale included.
+        vision_fingerprint: tells vision towers apart, which alone decide the vectors of pictures: the same whether the
+            text tower is loaded or not, and for models that share a vision tower.
     """
 
     def __init__(self, bundle: ModelBundle, device: torch.device, dtype: torch.dtype, consume: bool = False) -> None:
         """`consume` lets the bundle's model be taken apart, so that its weights are never held twice."""
         model = bundle.model.to(device=device, dtype=dtype).eval()
         self.name = bundle.name
-        # Of the vision tower, which alone decides the vectors of pictures; taken before weights are packed: it must be
-        # the same with and without.
-        self.fingerprint = fingerprint(model.visual if isinstance(model, CLIP) else model, _FINGERPRINT_SAMPLES)
+        # Taken before weights are packed: they must be the same with and without.
+        tower = model.visual if isinstance(model, CLIP) else model
+        self.vision_fingerprint = fingerprint(tower, _FINGERPRINT_SAMPLES)
+        self.fingerprint = self.vision_fingerprint if tower is model else fingerprint(model, _FINGERPRINT_SAMPLES)
         fast = _accelerated(model, device, dtype, consume)
         self.clip = fast if isinstance(fast, CLIP) else None
         self.tower: VisionTransformer = fast.visual if isinstance(fast, CLIP) else fast

@@ -209,7 +209,7 @@ def embedding_settings(encoder: Encoder, num_frames: int) -> EmbeddingSettings:
     """What vectors of this encoder may be compared with."""
     return EmbeddingSettings(
         model=encoder.name,
-        weights=encoder.fingerprint,
+        weights=encoder.vision_fingerprint,
         embedding_size=encoder.embedding_size,
         preprocessing=_json_values(asdict(encoder.preprocessing)),
         num_frames=num_frames,

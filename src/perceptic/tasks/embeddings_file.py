@@ -33,7 +33,7 @@ class EmbeddingSettings:
     """What must be equal for vectors to be comparable, and what made them."""
 
     model: str
-    weights: str  # fingerprint of the weights
+    weights: str  # fingerprint of the vision tower's weights, which alone decide vectors of media
     embedding_size: int
     preprocessing: dict[str, Any]
     num_frames: int
