@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from perceptic.data.json_lines import objects
 from perceptic.data.plm_rows import RowError
 from perceptic.errors import DataError
-from perceptic.text.region_prompts import interval_format, list_format, rcap_prompts, rdcap_prompts, rtloc_prompts
+from perceptic.text.region_prompts import events_prompt, interval_format, rcap_prompts, rdcap_prompts, rtloc_prompts
 
 RegionKind = Literal["rcap", "rtloc", "rdcap"]
 
@@ -39,8 +39,7 @@ _UNBOXED: Final[Mapping[RegionKind, tuple[str, ...]]] = {
              "video.",),
     "rtloc": ("Please provide the start and end frame of when '{caption}' happens in the video. "
               f"{interval_format(NUM_FRAMES)}",),
-    "rdcap": ("Create a dense caption of the subject's actions in the video, including action frames ids and brief "
-              f"descriptions. {list_format(NUM_FRAMES)}",),
+    "rdcap": (events_prompt(NUM_FRAMES, is_boxed=False),),
 }  # fmt: skip
 
 

@@ -23,11 +23,10 @@ from perceptic.inference.sampling import GenerationOptions
 from perceptic.media.sampling import rounded_indices
 from perceptic.metrics import Mode, Stretch
 from perceptic.metrics.modes import require_mode
-from perceptic.tasks.describe import RCAP_PROMPT, RDCAP_PROMPT
-from perceptic.tasks.locate import RTLOC_OPENING, RTLOC_PROMPT
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.messages import ChatMessage
 from perceptic.tasks.seeing import Seeing
+from perceptic.text.region_prompts import events_prompt, rcap_prompts, when_prompt
 
 NUM_FRAMES = 32
 _FGQA = "Question: {row.question}\nOptions:\n(A) {row.options[0]}\n(B) {row.options[1]}\nOnly give the best option."
@@ -78,15 +77,14 @@ class Asking:
             return _FGQA.format(row=row) + tail
         if isinstance(row, SgqaRow):
             return _SGQA.format(row=row) + tail
-        last, total = NUM_FRAMES - 1, NUM_FRAMES
         segment = row.segments[0]
         if self.section == "rdcap":
-            return RDCAP_PROMPT.format(where="within the red rectangles", last=last, total=total)
+            return events_prompt(NUM_FRAMES)
         if self.section == "rtloc":
-            return RTLOC_PROMPT.format(opening=RTLOC_OPENING, caption=segment.caption, last=last, total=total)
+            return when_prompt(NUM_FRAMES).format(caption=segment.caption)
         stretch = self.shown(row, segment.start_frame, segment.end_frame)
-        spoken_of = row.total_frames if self.mode == "compatible" else total
-        return RCAP_PROMPT.format(start=int(stretch.start), end=int(stretch.end), total=spoken_of)
+        spoken_of = row.total_frames if self.mode == "compatible" else NUM_FRAMES
+        return rcap_prompts(spoken_of)[0].format(start=int(stretch.start), end=int(stretch.end))
 
     def shown(self, row: RegionRow, start_frame: int, end_frame: int) -> Stretch:
         """A stretch of frames of the file in the 32 that are shown: proportional, cut off, not the nearest."""

@@ -28,9 +28,9 @@ from perceptic.evaluate.request import Request
 from perceptic.evaluate.result import ClassShare, Details, Measured, Mistake
 from perceptic.inference.sampling import GenerationOptions
 from perceptic.metrics import Mode
-from perceptic.tasks.locate import GROUNDING_PROMPT
 from perceptic.tasks.messages import ChatMessage
 from perceptic.tasks.seeing import Sampling, Seeing
+from perceptic.text.region_prompts import GROUNDING_PROMPT
 
 _MISTAKES = 12
 _NAMED = 5

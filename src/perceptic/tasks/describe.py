@@ -16,21 +16,11 @@ from perceptic.tasks.frame_spans import seconds_at, spans_with_text
 from perceptic.tasks.locate import EVENLY, ask_about_frames
 from perceptic.tasks.media_parts import MediaPart, media_part
 from perceptic.tasks.seeing import MediaSeen, Seeing
+from perceptic.text.region_prompts import DRAWN_REGION_PROMPT, REGION_PROMPT, events_prompt, rcap_prompts
 
-# Literals that the released models know (spec 6.2 and 6.3); "rec" is theirs.
+# Literals that the released models know (spec 6.2).
 IMAGE_PROMPT = "Describe the image in details."
 VIDEO_PROMPT = "What is happening in the video?"
-_REGION = "Please describe the region (<|bbox0|>) in details.\nThe region is in the format of [x1, y1, x2, y2]."
-_DRAWN_REGION = "Please describe the region inside the rec rectangle."
-RCAP_PROMPT = (
-    "Give a detailed description of the events occurring in the region marked by the red rectangle within frames "
-    "[{start}, {end}] in this {total} frame video."
-)
-RDCAP_PROMPT = (
-    "Create a dense caption of the subject's actions {where}, including action frames ids and brief descriptions. For "
-    "each item use the format [start, end]: [description] separated by a newline, where start and end are frame "
-    "numbers between 0 and {last} in this {total} frame video."
-)
 _LONG = GenerationOptions(max_new_tokens=512)
 
 
@@ -98,11 +88,11 @@ def describe(
     if boxes is None:
         messages = question_messages(part, whole_prompt(part))
     elif drawn:
-        messages = question_messages(part, _DRAWN_REGION, box=boxes)
+        messages = question_messages(part, DRAWN_REGION_PROMPT, box=boxes)
     elif isinstance(boxes, Mapping):
         raise ConfigError(f"{part.name}: a picture has no frames to give boxes for; give one box")
     else:
-        messages = with_regions(assistant, question_messages(part, _REGION), [boxes])
+        messages = with_regions(assistant, question_messages(part, REGION_PROMPT), [boxes])
     return assistant.generate(messages, seeing=seeing, options=options)
 
 
@@ -129,8 +119,7 @@ def dense_describe(
     """
     assistant = load_assistant(model, **loading)
     asked = ask_about_frames(assistant, video, boxes, seeing)
-    where = "in the video" if boxes is None else "within the red rectangles"
-    prompt = RDCAP_PROMPT.format(where=where, last=asked.num_frames - 1, total=asked.num_frames)
+    prompt = events_prompt(asked.num_frames, is_boxed=boxes is not None)
     return read_events(assistant.generate(asked.messages(prompt), seeing=seeing, options=options))
 
 
@@ -162,5 +151,5 @@ def _describe_tube(
 ) -> Answer:
     """What happens within boxes of a video. The benchmark counts the frames of the whole clip, not those seen."""
     asked = ask_about_frames(assistant, part, boxes, seeing)
-    prompt = RCAP_PROMPT.format(start=0, end=asked.num_frames - 1, total=asked.seen.total_frames)
+    prompt = rcap_prompts(asked.seen.total_frames)[0].format(start=0, end=asked.num_frames - 1)
     return assistant.generate(asked.messages(prompt), seeing=seeing, options=options)

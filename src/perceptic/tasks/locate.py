@@ -15,20 +15,12 @@ from perceptic.tasks.frame_spans import first_span, seconds_at
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.messages import ChatMessage, all_media
 from perceptic.tasks.seeing import MediaSeen, Seeing
+from perceptic.text.region_prompts import GROUNDING_PROMPT, when_prompt
 
 # Frames spread evenly over the clip, as the models were evaluated (spec 6.3).
 EVENLY = Seeing(sampling="uniform")
 # Two numbers in brackets. The benchmark stops after 16 tokens; a small vocabulary may need more.
 _LOCATE_OPTIONS = GenerationOptions(max_new_tokens=32)
-
-RTLOC_OPENING = "Given the region marked by the red rectangle in the video, please"
-RTLOC_PROMPT = (
-    "{opening} provide the start and end frame of when '{caption}' happens. Use the format [start, end] where start "
-    "and end are frame numbers between 0 and {last} in this {total} frame video."
-)
-GROUNDING_PROMPT = (
-    "Provide a bounding box of the region this sentence describes: '{caption}'.\nUse the format [x1, y1, x2, y2]."
-)
 
 
 @dataclass(frozen=True)
@@ -92,8 +84,7 @@ def locate(
     """
     assistant = load_assistant(model, **loading)
     asked = ask_about_frames(assistant, video, boxes, seeing)
-    opening = "Please" if boxes is None else RTLOC_OPENING
-    prompt = RTLOC_PROMPT.format(opening=opening, caption=text, last=asked.num_frames - 1, total=asked.num_frames)
+    prompt = when_prompt(asked.num_frames, is_boxed=boxes is not None).format(caption=text)
     answer = assistant.generate(asked.messages(prompt), seeing=seeing, options=options)
     return _located(answer.text, answer.media[0].frame_seconds, answer.notes)
 
