@@ -88,7 +88,8 @@ def _print(finding: Finding) -> None:
 
     for row in finding_rows(finding):
         click.echo(f"| {' | '.join(row)} |")
-    click.echo(f"| {finding.claim.number} | **{finding.claim.title}** | | | | | **{finding.verdict}** |")
+    reason = f" (not met: {'; '.join(finding.unmet)})" if finding.unmet else ""
+    click.echo(f"| {finding.claim.number} | **{finding.claim.title}** | | | | | **{finding.verdict}**{reason} |")
 
 
 def _silent(finding: Finding) -> None:

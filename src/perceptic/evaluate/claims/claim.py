@@ -29,6 +29,8 @@ class Quantity:
     Attributes:
         expected: "above" or "below" `threshold`, or "equal" to it within `margin`.
         decides: whether the verdict of the claim rests on it; others are reported beside it.
+        is_condition: what must hold for the experiment to say anything, such as that a skill is learned at all; it
+            decides nothing else.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Quantity:
     threshold: float = 0.0
     margin: float = 0.0
     decides: bool = True
+    is_condition: bool = False
 
     @property
     def direction(self) -> str:
@@ -82,6 +85,7 @@ class Claim:
     Attributes:
         statement: what the papers say, with their number. experiment: what is done here instead. caveats: how that
         differs, honestly. minutes: of one core for one seed, roughly. curve_axes: names of the axes of the curves.
+        begins_with: the bundled language model, where it is trained on or asked; results are of its weights.
     """
 
     number: int
@@ -93,6 +97,7 @@ class Claim:
     minutes: float
     caveats: str = ""
     curve_axes: tuple[str, str] = ("", "")
+    begins_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,10 +140,15 @@ def judge(quantity: Quantity, found: Estimate) -> Verdict:
     return "does not hold" if high < 0 else "undecided"
 
 
-def judge_all(verdicts: Sequence[Verdict]) -> Verdict:
-    """All must hold; one that does not decides against. Raises ConfigError without any."""
+def judge_all(verdicts: Sequence[Verdict], conditions: Sequence[Verdict] = ()) -> Verdict:
+    """All must hold; one that does not decides against. Nothing is decided while a condition does not hold.
+
+    Raises ConfigError without any verdict.
+    """
     if not verdicts:
         raise ConfigError("a claim needs a quantity that decides")
+    if any(verdict != "holds" for verdict in conditions):
+        return "undecided"
     if "does not hold" in verdicts:
         return "does not hold"
     return "holds" if all(verdict == "holds" for verdict in verdicts) else "undecided"

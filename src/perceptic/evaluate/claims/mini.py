@@ -18,6 +18,8 @@ from perceptic.evaluate.claims.claim import Setting
 from perceptic.files import atomic_path
 from perceptic.train.recipe import load_recipe, parse_yaml
 from perceptic.train.runs import RunCallbacks, train
+from perceptic.weights.folder import WEIGHTS_FILE
+from perceptic.weights.plm_sources import find_plm_folder
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Arm:
         changes: "key=value" as `perceptic train --set` takes them. recipe: a YAML file beside this module.
         stages: (pixels a side, steps) one after the other; () for those of the recipe.
         prepare: writes data below the work folder where they are missing, and returns the changes that name them.
+        begins_with: the bundled language model that the recipe begins with, whose weights decide too.
     """
 
     name: str
@@ -35,12 +38,17 @@ class Arm:
     stages: tuple[tuple[int, int], ...] = ()
     recipe: str = "mini"
     prepare: Callable[[Path], tuple[str, ...]] = lambda work: ()
+    begins_with: str = ""
 
     def scaled(self, scale: float) -> Arm:
         """The arm with `scale` times the steps."""
         if scale == 1:
             return self
-        stages = self.stages or _own_stages(self.recipe)
+        phase = parse_yaml(mini_recipe(self.recipe), self.recipe)["phases"][0]
+        if "stages" not in phase:
+            steps = max(1, round(phase["steps"] * scale))
+            return replace(self, changes=(*self.changes, f"phases.0.steps={steps}"))
+        stages = self.stages or tuple((stage["image_size"], stage["steps"]) for stage in phase["stages"])
         return replace(self, stages=tuple((size, max(1, round(steps * scale))) for size, steps in stages))
 
     @property
@@ -57,14 +65,15 @@ def mini_recipe(name: str) -> str:
     return (resources.files("perceptic.evaluate.claims") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _own_stages(recipe: str) -> tuple[tuple[int, int], ...]:
-    stages = parse_yaml(mini_recipe(recipe), recipe)["phases"][0]["stages"]
-    return tuple((stage["image_size"], stage["steps"]) for stage in stages)
+def weights_of(model: str) -> str:
+    """A digest of a bundled language model's weights: what was found with others does not hold for it."""
+    return hashlib.sha256((find_plm_folder(model) / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
 
 
 def run_name(arm: Arm, seed: int) -> str:
     """A folder name for an arm: its name for people and a digest of everything that decides the weights."""
-    facts = json.dumps([parse_yaml(mini_recipe(arm.recipe), arm.recipe), sorted(arm.all_changes), seed])
+    origin = [weights_of(arm.begins_with)] if arm.begins_with else []
+    facts = json.dumps([parse_yaml(mini_recipe(arm.recipe), arm.recipe), sorted(arm.all_changes), seed, *origin])
     return f"{arm.name}-seed{seed}-{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
 
 

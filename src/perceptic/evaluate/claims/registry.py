@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perceptic.errors import ConfigError
-from perceptic.evaluate.claims import distilling, grounding, layerwise, mirrored, order, recipes, video
+from perceptic.evaluate.claims import (
+    distilling,
+    frames,
+    grounding,
+    layerwise,
+    mirrored,
+    order,
+    overlay,
+    recipes,
+    targeted,
+    video,
+)
 from perceptic.evaluate.claims.claim import Claim
 
+_ENCODERS = (layerwise.CLAIM, grounding.CLAIM, order.CLAIM, distilling.CLAIM, mirrored.CLAIM, video.CLAIM)
+_LANGUAGE = (targeted.CLAIM, frames.CLAIM, overlay.CLAIM)
 CLAIMS: dict[int, Claim] = {
-    claim.number: claim
-    for claim in sorted(
-        (*recipes.CLAIMS, layerwise.CLAIM, grounding.CLAIM, order.CLAIM, distilling.CLAIM, mirrored.CLAIM, video.CLAIM),
-        key=lambda claim: claim.number,
-    )
+    claim.number: claim for claim in sorted((*recipes.CLAIMS, *_ENCODERS, *_LANGUAGE), key=lambda claim: claim.number)
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from perceptic.evaluate.claims.claim import Quantity
 from perceptic.evaluate.claims.runner import Effect as Found
 from perceptic.evaluate.claims.runner import Finding, finding_values
 from perceptic.evaluate.plots import Effect, Line, interval_chart, line_chart, page, table
@@ -30,7 +31,7 @@ def page_name(finding: Finding) -> str:
 
 
 def finding_rows(finding: Finding) -> list[tuple[str, ...]]:
-    """A row per effect as HEADINGS; those that do not decide have their verdict in brackets."""
+    """A row per effect as HEADINGS; conditions say whether they are met, what does not decide is in brackets."""
     rows: list[tuple[str, ...]] = []
     for effect in finding.effects:
         quantity, found = effect.quantity, effect.estimate
@@ -42,7 +43,7 @@ def finding_rows(finding: Finding) -> list[tuple[str, ...]]:
                 f"{found.mean:+.1f}",
                 _interval(effect),
                 str(len(found.values)),
-                effect.verdict if quantity.decides else f"({effect.verdict})",
+                _verdict(effect),
             )
         )
     return rows
@@ -73,11 +74,12 @@ def render_finding(finding: Finding) -> str:
     introduction = (
         f"<p><b>{_capital(finding.verdict)}</b>, over {len(finding.results)} seeds"
         + (" (the budget ended before the others)" if finding.out_of_budget else "")
-        + f".</p><p>{escape(claim.statement)}</p>"
+        + f".{escape(_why_undecided(finding))}</p><p>{escape(claim.statement)}</p>"
     )
     parts = [
         f'<div class="card"><h2>Effect</h2>{_chart(finding)}{table(HEADINGS, finding_rows(finding), num_words=3)}'
-        '<p class="soft">Small dots are seeds. A verdict in brackets is reported and does not decide.</p></div>',
+        '<p class="soft">Small dots are seeds. A verdict in brackets is reported and does not decide; '
+        "without its conditions nothing of a claim is decided.</p></div>",
         _curves(finding),
         f'<div class="card"><h2>Experiment</h2><p>{escape(claim.experiment)}</p>'
         f"<h3>What it cannot show</h3><p>{escape(claim.caveats)}</p></div>",
@@ -97,7 +99,7 @@ def _chart(finding: Finding) -> str:
                 effect.estimate.low,
                 effect.estimate.high,
                 effect.estimate.values,
-                0 if effect.quantity.decides else 5,
+                _series(effect.quantity),
             )
             for effect in finding.effects
             if effect.quantity.unit == unit
@@ -138,6 +140,23 @@ def _scores(finding: Finding) -> str:
         values = [result.scores.get(name, math.nan) for result in finding.results]
         rows.append((name, *(_plain(value) for value in values), _plain(sum(values) / len(values))))
     return table(headings, rows)
+
+
+def _verdict(effect: Found) -> str:
+    if effect.quantity.is_condition:
+        return "condition: met" if effect.verdict == "holds" else "condition: not met"
+    return effect.verdict if effect.quantity.decides else f"({effect.verdict})"
+
+
+def _why_undecided(finding: Finding) -> str:
+    return f" A condition is not met: {'; '.join(finding.unmet)}." if finding.unmet else ""
+
+
+def _series(quantity: Quantity) -> int:
+    """Colours: what decides, conditions, what is merely reported."""
+    if quantity.is_condition:
+        return 2
+    return 0 if quantity.decides else 5
 
 
 def _interval(effect: Found) -> str:

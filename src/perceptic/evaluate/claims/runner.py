@@ -23,6 +23,7 @@ from perceptic.evaluate.claims.claim import (
     judge,
     judge_all,
 )
+from perceptic.evaluate.claims.mini import weights_of
 from perceptic.evaluate.request import OnProgress, ignore_progress
 from perceptic.evaluate.result import versions
 from perceptic.files import write_text
@@ -48,6 +49,12 @@ class Finding:
     verdict: Verdict
     seconds: float
     out_of_budget: bool
+
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Conditions that do not hold, without which nothing is decided."""
+        conditions = (effect for effect in self.effects if effect.quantity.is_condition)
+        return tuple(effect.quantity.name for effect in conditions if effect.verdict != "holds")
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,7 @@ def finding_values(finding: Finding) -> dict[str, Any]:
         "number": finding.claim.number,
         "title": finding.claim.title,
         "verdict": finding.verdict,
+        "unmet_conditions": list(finding.unmet),
         "seeds": list(finding.seeds),
         "effects": [
             {
@@ -127,6 +135,7 @@ def finding_values(finding: Finding) -> dict[str, Any]:
                 "unit": effect.quantity.unit,
                 "expected": effect.quantity.direction,
                 "decides": effect.quantity.decides,
+                "is_condition": effect.quantity.is_condition,
                 "mean": effect.estimate.mean,
                 "low": _defined(effect.estimate.low),
                 "high": _defined(effect.estimate.high),
@@ -146,12 +155,16 @@ def _finding(claim: Claim, results: dict[int, SeedResult], seconds: float, out_o
     for quantity in claim.quantities:
         found = estimate([result.effects[quantity.name] for result in results.values()])
         effects.append(Effect(quantity, found, judge(quantity, found)))
-    verdict = judge_all([effect.verdict for effect in effects if effect.quantity.decides])
+    conditions = [effect.verdict for effect in effects if effect.quantity.is_condition]
+    deciding = [effect.verdict for effect in effects if effect.quantity.decides and not effect.quantity.is_condition]
+    verdict = judge_all(deciding, conditions)
     return Finding(claim, tuple(results), tuple(results.values()), tuple(effects), verdict, seconds, out_of_budget)
 
 
 def _facts(claim: Claim, options: ClaimOptions) -> dict[str, str]:
-    facts = {"experiment": claim.experiment, "model": options.model}
+    facts = {"experiment": claim.experiment, "model": claim.begins_with or options.model}
+    if claim.begins_with:
+        facts["weights"] = weights_of(claim.begins_with)
     return facts if options.scale == 1 else {**facts, "scale": f"{options.scale:g}"}
 
 
@@ -161,7 +174,7 @@ def _kept(path: Path, claim: Claim, options: ClaimOptions) -> SeedResult | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         facts = _facts(claim, options)
-        if any(values.get(key) != facts.get(key) for key in ("experiment", "model", "scale")):
+        if any(values.get(key) != facts.get(key) for key in ("experiment", "model", "weights", "scale")):
             return None
         curves = tuple(Curve(one["name"], tuple(one["x"]), tuple(one["y"])) for one in values["curves"])
         return SeedResult(values["effects"], values["scores"], curves)
