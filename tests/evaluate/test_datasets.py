@@ -236,7 +236,7 @@ def test_what_is_missing_is_said(shapes: Path, exported: Path, tmp_path: Path) -
     with pytest.raises(DataError, match="there is no file"):
         open_split(tmp_path / "rows.jsonl", "test")
     (tmp_path / "rows.jsonl").write_text("not json\n")
-    with pytest.raises(DataError, match="cannot be read as JSONL"):
+    with pytest.raises(DataError, match="is not JSON"):
         open_split(tmp_path / "rows.jsonl", "test")
     (tmp_path / "x.parquet").write_bytes(b"no table")
     with pytest.raises(DataError, match="cannot be read as a parquet"):

@@ -337,8 +337,8 @@ class TestData:
         }  # fmt: skip
         for content, message in (
             ("", "holds no rows"),
-            ("{", r"line 1: is no JSON"),
-            ("[]", "a row is an object"),
+            ("{", r"jsonl:1: is not JSON"),
+            ("[]", "jsonl:1: expected an object, not list"),
             (json.dumps({}), "'answer' must be text|'options' must be an object"),
             (json.dumps(row), "'x' is none of the options"),
             ("\n".join([json.dumps({**row, "answer": "a"})] * 2), "same uid"),

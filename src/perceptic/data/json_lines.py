@@ -11,14 +11,21 @@ from perceptic.errors import DataError
 
 
 def objects(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file; empty lines are passed over.
+    """The objects of a file; empty lines are passed over. Raises as `numbered_objects`."""
+    return (value for _, value in numbered_objects(path))
+
+
+def numbered_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file with the numbers of their lines, from 1.
 
     Raises:
         DataError: the file cannot be read, or a line (it is named) is no JSON object.
     """
     try:
         with path.open("rb") as lines:
-            yield from (_object(path, number, line) for number, line in enumerate(lines, start=1) if line.strip())
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _object(path, number, line)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 

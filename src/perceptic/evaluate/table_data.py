@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from perceptic.data.json_lines import numbered_objects
 from perceptic.errors import DataError, MediaError
 from perceptic.evaluate.data_types import (
     CAPTION_FIELDS,
@@ -86,16 +87,7 @@ def read_parquet(files: list[Path], root: Path) -> EvalData:
 
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with file.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    value = json.loads(line)
-                    if not isinstance(value, dict):
-                        raise DataError(f"{file}:{number}: expected a JSON object")
-                    yield {**value, "_where": f"{file}:{number}"}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as JSONL: {error}") from error
+    return ({**value, "_where": f"{file}:{number}"} for number, value in numbered_objects(file))
 
 
 def _from_rows(rows: list[dict[str, Any]], root: Path, layout: str) -> EvalData:

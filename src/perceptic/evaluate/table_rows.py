@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from perceptic.data.json_lines import objects
 from perceptic.errors import ConfigError, DataError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -31,16 +32,9 @@ def read_table(file: Path) -> Iterator[dict[str, Any]]:
         elif file.suffix == ".json":
             yield from _list(file)
         else:
-            yield from _lines(file)
+            yield from objects(file)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
-
-
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield _object(line, f"{file}, line {number}")
 
 
 def _list(file: Path) -> Iterator[dict[str, Any]]:
@@ -51,16 +45,6 @@ def _list(file: Path) -> Iterator[dict[str, Any]]:
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise DataError(f"{file}: expected a list of objects")
     yield from values
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: a row is an object, not {type(value).__name__}")
-    return value
 
 
 def _parquet(file: Path) -> Iterator[dict[str, Any]]:
