@@ -76,7 +76,7 @@ def test_an_answer_of_another_form_is_a_guess(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Assistant, "load", lambda model: Parrot())
     part = MediaPart("image", b"", "none.png")
     asked = [Choice(part, "Where?", ("left", "right"), wanted) for wanted in ("left", "right", "left", "right")]
-    assert marks("any", asked) == Marks(right=50.0, unread=50.0)
+    assert marks("any", {"where": asked}) == {"where": Marks(right=50.0, unread=50.0)}
 
 
 # Rows

@@ -93,15 +93,13 @@ def held_out_letters() -> Mapping[str, tuple[Choice, ...]]:
 def run(seed: int, setting: Setting) -> SeedResult:
     """Arms of 2, 4 and 8 frames on the clips of claim 30, and of one chunk and four tiles on letters."""
     found: dict[str, dict[str, Marks]] = {}
-    clips, letters = held_out_moves(), held_out_letters()
+    clips = {kind: held_out_moves()[kind] for kind in ("timed", "colour")}
     for count, arm in SEEING_FRAMES.items():
-        model = trained(arm, seed, setting)
-        found[f"{count} frames"] = {kind: marks(model, clips[kind]) for kind in ("timed", "colour")}
+        found[f"{count} frames"] = marks(trained(arm, seed, setting), clips)
     for arm in (ONE_CHUNK, TILED):
-        model = trained(arm, seed, setting)
-        found[arm.name] = {kind: marks(model, asked) for kind, asked in letters.items()}
-    most = trained(SEEING_FRAMES[NUM_FRAMES], seed, setting)
-    shown = {count: marks(most, clips["timed"], Seeing(num_frames=count)).right for count in (1, *FEWER_FRAMES)}
+        found[arm.name] = marks(trained(arm, seed, setting), held_out_letters())
+    most, timed = trained(SEEING_FRAMES[NUM_FRAMES], seed, setting), {"timed": clips["timed"]}
+    shown = {count: marks(most, timed, Seeing(num_frames=count))["timed"].right for count in (1, *FEWER_FRAMES)}
     shown[NUM_FRAMES] = found[f"{NUM_FRAMES} frames"]["timed"].right
     return SeedResult(_effects(found), scores_of(found), _curves(found, shown))
 

@@ -90,9 +90,13 @@ def tuning(name: str, mix: str, write: Callable[[Path], Path], stage: Sequence[s
     return Arm(name, changes, recipe="language", prepare=prepare, begins_with=BEGINS_WITH)
 
 
-def marks(model: str | Path, asked: Sequence[Choice], seeing: Seeing | None = None) -> Marks:
-    """Put questions to a model."""
+def marks(model: str | Path, asked: Mapping[str, Sequence[Choice]], seeing: Seeing | None = None) -> dict[str, Marks]:
+    """Put questions to a model, kind by kind; what several kinds are about is looked at once."""
     assistant = Assistant.load(model)
+    return {kind: _marks(assistant, choices, seeing) for kind, choices in asked.items()}
+
+
+def _marks(assistant: Assistant, asked: Sequence[Choice], seeing: Seeing | None) -> Marks:
     conversations = [[ChatMessage.user(one.part, one.question)] for one in asked]
     answers = assistant.generate_many(conversations, seeing=seeing, options=_SHORT, batch_size=_BATCH)
     named = [named_choice(answer.text, one.choices) for answer, one in zip(answers, asked, strict=True)]

@@ -135,8 +135,8 @@ def run(seed: int, setting: Setting) -> SeedResult:
     drawn, written = (trained(arm, seed, setting) for arm in (DRAWN, WRITTEN))
     held = held_out_pairs()
     found = {
-        DRAWN.name: {name: marks(drawn, held[name]) for name in ("drawn", "not at all")},
-        WRITTEN.name: {"written": marks(written, held["written"])},
+        DRAWN.name: marks(drawn, {name: held[name] for name in ("drawn", "not at all")}),
+        WRITTEN.name: marks(written, {"written": held["written"]}),
     }
     setting.on_progress("questions", 1, 2)
     named = rcap_named(seed)

@@ -131,7 +131,7 @@ def run(seed: int, setting: Setting) -> SeedResult:
     models |= {arm.name: trained(arm, seed, setting) for arm in (GENERIC, WITH_FINE, WITH_TIMED)}
     found = {}
     for place, (name, model) in enumerate(models.items()):
-        found[name] = {kind: marks(model, asked) for kind, asked in held_out_moves().items()}
+        found[name] = marks(model, held_out_moves())
         setting.on_progress("questions", place + 1, len(models))
     return SeedResult(_effects(found), scores_of(found))
 
