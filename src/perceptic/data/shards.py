@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from perceptic.configs import Preprocessing
 from perceptic.data.captions import Captions, sidecar_captions, sidecar_fields, text_captions
 from perceptic.data.samples import Sample, SampleError
-from perceptic.data.tar_units import find_shards, is_hidden, split_name
+from perceptic.data.tar_units import find_shards, is_hidden, require_end, split_name
 from perceptic.data.units import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 from perceptic.errors import DataError, MediaError
 from perceptic.media.images import load_image
@@ -65,15 +65,16 @@ def index_shard(shard: Path) -> list[ShardEntry]:
     """The samples of a tar in order.
 
     Raises:
-        DataError: not a readable tar (a truncated one included).
+        DataError: not a readable tar, or one that was cut off, between two members even.
     """
     found: dict[str, dict[str, Member]] = {}
     try:
-        with tarfile.open(shard, "r:") as archive:
+        with shard.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             for item in archive:
                 if item.isfile() and not is_hidden(item.name):
                     key, extension = split_name(item.name)
                     found.setdefault(key, {})[extension] = Member(item.offset_data, item.size)
+            require_end(stream, archive.offset)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise DataError(f"{shard}: cannot be read as a tar file: {error}") from error
     return [ShardEntry(shard, key, members) for key, members in found.items()]

@@ -67,7 +67,8 @@ class TarUnits:
         return f"{len(names)} shards {hashlib.sha256(repr(names).encode()).hexdigest()[:16]}"
 
     def scan(self, unit: int, offset: int = 0) -> Iterator[Place | SampleError]:
-        """See `Units.scan`. A shard that is missing, cut off or damaged ends there with an error."""
+        """See `Units.scan`. A shard that is missing, cut off or damaged ends there with an error; the sample before the
+        cut, which may have lost members, is not given."""
         shard = self.shards[unit]
         try:
             with shard.open("rb") as stream:
@@ -130,10 +131,27 @@ def _headers(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             archive.members.clear()  # type: ignore[attr-defined]  # it would remember every member of a large shard
             if item.isreg() and not is_hidden(item.name):
                 yield item
-        # A damaged header ends the walk like the end of the archive does, in silence.
-        stream.seek(archive.offset)
-        if stream.read(_BLOCK).strip(b"\0"):
-            raise tarfile.ReadError(f"no tar header at byte {archive.offset}")
+        require_end(stream, archive.offset)
+
+
+def require_end(stream: BinaryIO, offset: int) -> None:
+    """That a walk over the members of a tar came to its end, which is a block of zeros.
+
+    `tarfile` ends a walk in silence at a damaged header and at the end of the file, too: a file that was cut off
+    between two members looks whole to it.
+
+    Raises:
+        tarfile.ReadError: anything else stands at `offset`, or nothing.
+    """
+    stream.seek(offset)
+    block = stream.read(_BLOCK)
+    if block.strip(b"\0"):
+        raise tarfile.ReadError(f"no tar header at byte {offset}")
+    if len(block) < _BLOCK:
+        raise tarfile.ReadError(
+            f"no end-of-archive marker at byte {offset}: the file was cut off, or what wrote it did not close it; its "
+            "last sample may lack members"
+        )
 
 
 def split_name(name: str) -> tuple[str, str]:
