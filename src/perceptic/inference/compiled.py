@@ -13,13 +13,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from perceptic.configs import VisionConfig
 from perceptic.errors import ConfigError, MissingDependencyError, OutputError
+from perceptic.inference.inference_only import InferenceOnly
 from perceptic.inference.native import NativeKernels, load_kernels
 from perceptic.inference.packed import (
     Kernels,
@@ -81,12 +82,14 @@ def accelerate(
     return _accelerate_tower(model, dtype, kernels, cache_folder, consume)
 
 
-class AcceleratedVisionTransformer(VisionTransformer):
+class AcceleratedVisionTransformer(InferenceOnly, VisionTransformer):
     """A `VisionTransformer` for inference on a CPU, made by `accelerate`: same methods, no gradients, no saving.
 
     Attributes:
         dtype: what it computes in. uses_native_kernels: whether compiled kernels run it, or torch's operators.
     """
+
+    made_by = "accelerate"
 
     def __init__(self, tower: VisionTransformer, dtype: torch.dtype, kernels: Kernels, consume: bool) -> None:
         nn.Module.__init__(self)
@@ -101,7 +104,7 @@ class AcceleratedVisionTransformer(VisionTransformer):
         self.transformer = Transformer(
             _packed_block(block, dtype, kernels) for block in _blocks(tower.transformer, consume)
         )
-        super().train(False)
+        nn.Module.train(self, False)
 
     @torch.no_grad()
     def forward(self, pixels: Tensor, layer_idx: int = -1, strip_cls_token: bool = False) -> Tensor:
@@ -121,22 +124,6 @@ class AcceleratedVisionTransformer(VisionTransformer):
     def embed(self, pixels: Tensor) -> Any:
         """As `VisionTransformer.embed`, for pixels of any float type."""
         return super().embed(pixels.to(self.dtype))
-
-    def train(self, mode: bool = True) -> AcceleratedVisionTransformer:
-        """Only evaluation mode exists. Raises ConfigError for `train(True)`."""
-        if mode:
-            self._refuse("trained")
-        return self
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """There is none: weights are packed. Raises ConfigError."""
-        self._refuse("saved")
-
-    def _apply(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self._refuse("moved or cast")
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise ConfigError(f"an accelerated model cannot be {what}: use the model that was given to accelerate()")
 
     def _in_parts(self, function: Callable[..., Tensor], pixels: Tensor, **arguments: Any) -> Tensor:
         """Run a batch in equal parts that keep the widest activation small."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from perceptic.errors import ConfigError, MissingDependencyError, OutputError
 from perceptic.inference.compiled import KernelChoice, accelerate
 from perceptic.inference.decoder_kernels import DecoderKernels, misfits
+from perceptic.inference.inference_only import InferenceOnly
 from perceptic.inference.native import load_library
 from perceptic.inference.packed import cast_module
 from perceptic.models.decoder import Decoder, Extended
@@ -86,12 +87,14 @@ def accelerate_plm(
     return twin
 
 
-class AcceleratedDecoder(Decoder):
+class AcceleratedDecoder(InferenceOnly, Decoder):
     """A `Decoder` for inference on a CPU, made by `accelerate_plm`.
 
     Attributes:
         uses_native_kernels: whether compiled kernels take its steps, or torch's operators.
     """
+
+    made_by = "accelerate_plm"
 
     def __init__(self, decoder: Decoder, kernels: DecoderKernels | None) -> None:
         nn.Module.__init__(self)
@@ -103,7 +106,7 @@ class AcceleratedDecoder(Decoder):
         self._kernels = kernels
         self._plain = (decoder,)  # in a tuple: it is not a part, its parts are ours
         self._frequencies_P = rope_frequencies(decoder.config)
-        super().train(False)
+        nn.Module.train(self, False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -149,22 +152,6 @@ class AcceleratedDecoder(Decoder):
             positions = positions - cache.padding[:, None]
         angles = positions[..., None].float() * self._frequencies_P
         return RopeTable(angles.cos(), angles.sin())
-
-    def train(self, mode: bool = True) -> AcceleratedDecoder:
-        """Only evaluation mode exists. Raises ConfigError for `train(True)`."""
-        if mode:
-            self._refuse("trained")
-        return self
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """There is none. Raises ConfigError."""
-        self._refuse("saved")
-
-    def _apply(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self._refuse("moved or cast")
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise ConfigError(f"an accelerated model cannot be {what}: use the model that was given to accelerate_plm()")
 
 
 def _accelerated_tower(
