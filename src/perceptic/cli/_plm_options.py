@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from perceptic.cli._shared import apply_options
+from perceptic.cli._shared import apply_options, device_option, dtype_option
 from perceptic.errors import NotEnoughMemoryError
 
 if TYPE_CHECKING:
@@ -64,14 +64,8 @@ def plm_options(function: CommandT) -> CommandT:
             metavar="MODEL",
             help="Name (Perception-LM-1B, -3B, -8B), hub repository or folder.",
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-        click.option(
-            "--dtype",
-            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-            default="auto",
-            show_default=True,
-            help="What the model computes in; auto: as saved if this machine has units for it, else float32.",
-        ),
+        device_option,
+        dtype_option,
         click.option("--vision-device", metavar="DEVICE", help="Where the vision tower runs, if elsewhere."),
         click.option(
             "--weights",

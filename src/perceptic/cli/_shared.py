@@ -18,6 +18,16 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 _MAX_FAILURES_SHOWN = 10
 
 
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="What the model computes in; auto: as saved if this machine has units for it, else float32.",
+)
+
+
 def model_options(function: CommandT) -> CommandT:
     """`--model`, `--device`, `--dtype`."""
     options = (
@@ -28,14 +38,8 @@ def model_options(function: CommandT) -> CommandT:
             metavar="MODEL",
             help="Zoo name (see `perceptic models`), hub repository, folder or file.",
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-        click.option(
-            "--dtype",
-            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-            default="auto",
-            show_default=True,
-            help="What the model computes in; auto: as saved if this machine has units for it, else float32.",
-        ),
+        device_option,
+        dtype_option,
     )
     return apply_options(function, options)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perceptic.cli._answer_options import answer_options, take_answer_options
-from perceptic.cli._shared import json_option, print_json
+from perceptic.cli._shared import device_option, dtype_option, json_option, print_json
 
 if TYPE_CHECKING:
     from perceptic.evaluate.benchmark import Benchmark
@@ -46,9 +46,8 @@ _DEFAULT_MODEL = "PE-Core-Nano"
 @click.option("--features", type=click.Path(path_type=Path, file_okay=False),
               help="Folder of features, shared between runs. Default: inside --out.")  # fmt: skip
 @answer_options
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto",
-              show_default=True, help="What the model computes in.")  # fmt: skip
+@device_option
+@dtype_option
 @json_option
 def command(
     names: tuple[str, ...],
