@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perceptic.evaluate.classification import measure_classification
 from perceptic.evaluate.classifiers import HeadSettings, head_scores, train_attention_head
 from perceptic.evaluate.probe_data import ProbeOptions, Splits, probe_data, read_splits
 from perceptic.evaluate.request import Request
@@ -55,10 +54,4 @@ def measure(request: Request[Options], splits: Splits) -> Measured:
         settings,
         on_step=lambda done, total: request.on_progress("steps", done, total),
     )
-    return measure_classification(
-        head_scores(head, data.test).numpy(),
-        data.targets,
-        data.class_names,
-        data.media,
-        data.report,
-    )
+    return data.measured(head_scores(head, data.test))

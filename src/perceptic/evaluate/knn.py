@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from perceptic.evaluate.classification import measure_classification
 from perceptic.evaluate.classifiers import nearest_neighbour_scores
 from perceptic.evaluate.probe_data import ProbeOptions, Splits, probe_data, read_splits
 from perceptic.evaluate.request import Request
@@ -38,13 +37,7 @@ def measure(request: Request[Options], splits: Splits) -> Measured:
         )
         for k in options.ks
     }
-    first = measure_classification(
-        scores[options.ks[0]].numpy(),
-        data.targets,
-        data.class_names,
-        data.media,
-        data.report,
-    )
+    first = data.measured(scores[options.ks[0]])
     others = {
         f"acc1@{k}": Score.mean(table.argmax(dim=1).numpy() == data.targets, seed=request.common.seed)
         for k, table in scores.items()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from perceptic.evaluate.classification import measure_classification
 from perceptic.evaluate.classifiers import DEFAULT_PENALTIES, sweep_logistic
 from perceptic.evaluate.probe_data import ProbeOptions, Splits, probe_data, read_splits
 from perceptic.evaluate.request import Request
@@ -44,10 +43,4 @@ def measure(request: Request[Options], splits: Splits) -> Measured:
         on_step=lambda done, total: request.on_progress("fits", done, total),
     )
     sweep = {f"{penalty:g}": round(100 * value, 2) for penalty, value in sorted(fit.sweep.items())}
-    return measure_classification(
-        fit.classifier(data.test).numpy(),
-        data.targets,
-        data.class_names,
-        data.media,
-        replace(data.report, facts={**data.report.facts, "penalty": fit.penalty, "held_out_accuracy": sweep}),
-    )
+    return data.measured(fit.classifier(data.test), {"penalty": fit.penalty, "held_out_accuracy": sweep})

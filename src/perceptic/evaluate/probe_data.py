@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceptic.errors import DataError
-from perceptic.evaluate.classification import Reporting
+from perceptic.evaluate.classification import Reporting, measure_classification
 from perceptic.evaluate.data_types import EvalData
 from perceptic.evaluate.datasets import has_split, locate, open_split
 from perceptic.evaluate.features import Features, FeatureSpec, Medium
 from perceptic.evaluate.request import Request
+from perceptic.evaluate.result import Measured
 from perceptic.evaluate.zero_shot import data_facts, request_features, request_size
 
 
@@ -48,6 +50,11 @@ class ProbeData:
     class_names: tuple[str, ...]
     media: list[Medium]
     report: Reporting
+
+    def measured(self, scores: Tensor, facts: Mapping[str, Any] | None = None) -> Measured:
+        """What scores (N, C) of the test part are worth; `facts` join the report's."""
+        report = replace(self.report, facts={**self.report.facts, **(facts or {})})
+        return measure_classification(scores.numpy(), self.targets, self.class_names, self.media, report)
 
 
 @dataclass(frozen=True)
