@@ -18,19 +18,10 @@ from perceptic.media.sampling import uniform_indices
 
 
 @dataclass(frozen=True)
-class WorldImages:
-    """`count` pictures of split "train", `image_size` pixels a side.
-
-    Sample i is scene `seed * 10**9 + i`, the one that an export of the world with this seed has at place i. `noise`
-    makes some captions wrong on purpose. A share `single_share` of the scenes (spread evenly) holds one object and no
-    text: among many objects, colours and places tell pictures apart and a model learns shapes last.
-    """
+class _World:
+    """`count` samples of the world, told from others by its code and their settings."""
 
     count: int
-    seed: int = 0
-    image_size: int = 64
-    noise: world.CaptionNoise | None = None
-    single_share: float = 0.0
 
     def __len__(self) -> int:
         return self.count
@@ -38,6 +29,21 @@ class WorldImages:
     @property
     def identity(self) -> str:
         return f"world {code_hash()} {self!r}"
+
+
+@dataclass(frozen=True)
+class WorldImages(_World):
+    """`count` pictures of split "train", `image_size` pixels a side.
+
+    Sample i is scene `seed * 10**9 + i`, the one that an export of the world with this seed has at place i. `noise`
+    makes some captions wrong on purpose. A share `single_share` of the scenes (spread evenly) holds one object and no
+    text: among many objects, colours and places tell pictures apart and a model learns shapes last.
+    """
+
+    seed: int = 0
+    image_size: int = 64
+    noise: world.CaptionNoise | None = None
+    single_share: float = 0.0
 
     def read(self, start: int, stop: int) -> Iterator[Sample]:
         for index in range(start, stop):
@@ -52,7 +58,7 @@ class WorldImages:
 
 
 @dataclass(frozen=True)
-class WorldCloseups:
+class WorldCloseups(_World):
     """`count` windows of `image_size` pixels around the one object of a scene of `scene_size` pixels.
 
     Objects appear as large as in whole pictures of `scene_size` at a fraction of the tokens. A model that starts with
@@ -60,18 +66,10 @@ class WorldCloseups:
     short caption is the label, the shape and nothing else; medium and long are both the scene's short caption.
     """
 
-    count: int
     seed: int = 0
     image_size: int = 32
     scene_size: int = 64
     noise: world.CaptionNoise | None = None
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def identity(self) -> str:
-        return f"world {code_hash()} {self!r}"
 
     def read(self, start: int, stop: int) -> Iterator[Sample]:
         for index in range(start, stop):
@@ -97,21 +95,13 @@ class WorldCloseups:
 
 
 @dataclass(frozen=True)
-class WorldClips:
+class WorldClips(_World):
     """`count` clips of split "train", `num_frames` frames each, taken evenly from first to last (spec 6.2)."""
 
-    count: int
     num_frames: int = 8
     seed: int = 0
     image_size: int = 64
     noise: world.CaptionNoise | None = None
-
-    def __len__(self) -> int:
-        return self.count
-
-    @property
-    def identity(self) -> str:
-        return f"world {code_hash()} {self!r}"
 
     def read(self, start: int, stop: int) -> Iterator[Sample]:
         for index in range(start, stop):
