@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -58,3 +61,12 @@ def recipe_path(tmp_path):
 def data_cache(tmp_path_factory):
     """Decoded data, made once for all tests."""
     return tmp_path_factory.mktemp("data-cache")
+
+
+@pytest.fixture(scope="session")
+def recipes_worker():
+    """The script that runs recipes in several processes, as a module."""
+    spec = importlib.util.spec_from_file_location("recipes_worker", Path(__file__).with_name("recipes_worker.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import io
 import json
-import os
-import socket
-import subprocess
-import sys
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,8 +21,6 @@ from perceptic.train import encoder_data, encoder_setup, mask_regularisation, ru
 from perceptic.train.recipe import load_recipe
 
 pytestmark = pytest.mark.timeout(900)
-
-SCRIPT = Path(__file__).with_name("recipes_worker.py")
 
 ENCODER = """
 name: small
@@ -66,63 +58,37 @@ phases:
 """A window of one sample packs it alone, so that sequences do not depend on the number of processes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A run: a recipe and what is changed in it."""
-
-    name: str
-    recipe: str
-    changes: tuple[str, ...]
-
-
-def jobs_in(folder: Path) -> dict[str, Job]:
+def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
     """The runs. The student learns from what the first of them has trained."""
     clips = "phases=[{name: clips, data: clips, batch_size: 4, learning_rate: 0.01, warmup_steps: 0, "
     stream = "phases=[{name: all, data: all, batch_size: 8, learning_rate: 0.01, warmup_steps: 1, "
-    found = (
-        Job("siglip", ENCODER, ("loss=siglip", "average.decay=0.9", "export_weights=average")),
-        Job("masked", ENCODER, ("mask.share=1.0", "parallel.shard=none")),
-        Job("video", ENCODER, (clips + "stages: [{image_size: 16, steps: 3}]}]", "chunk_size=8")),
-        Job(
-            "distilled",
-            ENCODER,
-            ("objective=distill", f"distill={{teacher: {folder}/two/siglip/model, student_image_size: 16}}",
-             f"tokenizer={{model: {folder}/two/siglip/model}}", "phases.0.stages=[{image_size: 32, steps: 3}]"),
+    changes = {
+        "siglip": ("loss=siglip", "average.decay=0.9", "export_weights=average"),
+        "masked": ("mask.share=1.0", "parallel.shard=none"),
+        "video": (clips + "stages: [{image_size: 16, steps: 3}]}]", "chunk_size=8"),
+        "distilled": (
+            "objective=distill",
+            f"distill={{teacher: {folder}/siglip/model, student_image_size: 16}}",
+            f"tokenizer={{model: {folder}/siglip/model}}",
+            "phases.0.stages=[{image_size: 32, steps: 3}]",
+            "phases.0.learning_rate=0.003",
         ),
-        Job(
-            "best",
-            ENCODER,
-            ("validation={data: images, every_steps: 1, batches: 2}", "export_weights=best",
-             "phases.0.learning_rate=0.02", "phases.0.final_learning_rate=0.02"),
+        "best": (
+            "validation={data: images, every_steps: 1, batches: 2}",
+            "export_weights=best",
+            "phases.0.learning_rate=0.02",
+            "phases.0.final_learning_rate=0.02",
         ),
-        Job(
-            "streamed",
-            ENCODER,
-            (f"data.all={{source: stream, shards: ['{folder}/*.tar'], buffer: 4, workers: 2}}",
-             "tokenizer={data: images, num_samples: 40}", stream + "stages: [{image_size: 16, steps: 5}]}]"),
+        "streamed": (
+            f"data.all={{source: stream, shards: ['{folder}/*.tar'], buffer: 4, workers: 2}}",
+            stream + "stages: [{image_size: 16, steps: 5}]}]",
         ),
-        Job("plm", PLM, ()),
-    )  # fmt: skip
-    return {job.name: job for job in found}
+    }
+    encoders = {name: {"recipe": ENCODER, "changes": found} for name, found in changes.items()}
+    return {**encoders, "plm": {"recipe": PLM, "changes": ()}}
 
 
 JOBS = tuple(jobs_in(Path()))
-
-
-def load_worker() -> ModuleType:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("recipes_worker", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def write_shards(folder: Path) -> None:
@@ -138,38 +104,16 @@ def write_shards(folder: Path) -> None:
                     archive.addfile(member, io.BytesIO(content))
 
 
-def run_by_two(folder: Path, cache: Path, jobs: Sequence[Job]) -> None:
-    """Run jobs in two processes, into `folder/two/NAME`."""
-    plan = []
-    for job in jobs:
-        path = folder / f"{job.name}.yaml"
-        path.write_text(job.recipe)
-        plan.append(
-            {"recipe": str(path), "changes": job.changes, "out": str(folder / "two" / job.name), "cache": str(cache),
-             "port": free_port()}
-        )  # fmt: skip
-    (folder / "jobs.json").write_text(json.dumps(plan))
-    started = []
-    for rank in range(2):
-        place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
-        environment = {**os.environ, **place, "MASTER_ADDR": "127.0.0.1"}
-        command = [sys.executable, str(SCRIPT), str(folder / "jobs.json")]
-        with (folder / f"log-{rank}.txt").open("w") as log:
-            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-    try:
-        codes = [process.wait(timeout=800) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert codes == [0, 0], "\n".join((folder / f"log-{rank}.txt").read_text()[-3000:] for rank in range(2))
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, data_cache: Path) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, data_cache: Path, recipes_worker: ModuleType) -> Path:
     """Where two processes have done all jobs; they are started once, since that is what takes the time."""
     folder = tmp_path_factory.mktemp("recipes")
     write_shards(folder)
-    run_by_two(folder, data_cache, list(jobs_in(folder).values()))
+    jobs = jobs_in(folder)
+    ends = recipes_worker.run_jobs(folder, data_cache, jobs)
+    said = "\n".join((folder / f"log-{rank}.txt").read_text()[-3000:] for rank in range(2))
+    assert ends == [0, 0], said
+    assert all(recipes_worker.statuses(folder / name) == [0, 0] for name in jobs), said
     return folder
 
 
@@ -204,16 +148,18 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def alone(folder: Path, data_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def alone(
+    folder: Path, data_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipes_worker: ModuleType
+) -> Callable[[str], Path]:
     """Runs a job in this process; returns its folder."""
 
     def run(name: str) -> Path:
         job = jobs_in(folder)[name]
-        monkeypatch.setattr(mask_regularisation, "draw_masks", load_worker().same_masks)
+        monkeypatch.setattr(mask_regularisation, "draw_masks", recipes_worker.same_masks)
         if name == "streamed":
             monkeypatch.setattr(encoder_setup, "phase_source", both_streams)
-        (tmp_path / "recipe.yaml").write_text(job.recipe)
-        runs.train(load_recipe(tmp_path / "recipe.yaml", job.changes), tmp_path / "run", data_cache)
+        (tmp_path / "recipe.yaml").write_text(job["recipe"])
+        runs.train(load_recipe(tmp_path / "recipe.yaml", job["changes"]), tmp_path / "run", data_cache)
         return tmp_path / "run"
 
     return run
@@ -223,20 +169,20 @@ def alone(folder: Path, data_cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_two_processes_are_one(folder: Path, alone: Callable[[str], Path], name: str) -> None:
     """Every figure that a step reports, to 1e-4, and the weights that are exported."""
     run = alone(name)
-    one, two = lines(run), lines(folder / "two" / name)
+    one, two = lines(run), lines(folder / name)
     assert len(one) == len(two) >= 3
     for wanted, found in zip(one, two, strict=True):
         figures = {key: value for key, value in wanted.items() if "seconds" not in key and key != "phase"}
         assert {key: found[key] for key in figures} == pytest.approx(figures, abs=1e-4, rel=1e-4)
-    weights = [load_file(out / "model" / "model.safetensors") for out in (run, folder / "two" / name)]
+    weights = [load_file(out / "model" / "model.safetensors") for out in (run, folder / name)]
     for key, value in weights[0].items():  # of bf16; where they are about 0, AdamW's steps follow the sign of noise
         torch.testing.assert_close(weights[1][key], value, rtol=0.01, atol=2e-3, msg=key)
 
 
 def test_the_best_is_not_the_last(folder: Path) -> None:
     """Otherwise the export of the best would say nothing."""
-    losses = [line["validation_loss"] for line in lines(folder / "two" / "best")]
+    losses = [line["validation_loss"] for line in lines(folder / "best")]
     assert min(losses) < losses[-1]
-    run = json.loads((folder / "two" / "best" / "checkpoints" / "best" / "run.json").read_text())
+    run = json.loads((folder / "best" / "checkpoints" / "best" / "run.json").read_text())
     assert run["best"] == min(losses)
     assert run["step"] == losses.index(min(losses)) + 1

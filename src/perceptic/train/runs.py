@@ -129,8 +129,13 @@ def _train(recipe: AnyRecipe, context: RunContext, fresh: bool, on_start: Callab
     finally:
         context.sink.close()
     newest = context.checkpoints.newest().state
-    stopped_by = context.stop.signal.name if context.stop.signal is not None else None
-    return RunResult(outcome, newest.step if newest else 0, folder, found.warnings, stopped_by)
+    return RunResult(outcome, newest.step if newest else 0, folder, found.warnings, _stopped_by(context))
+
+
+def _stopped_by(context: RunContext) -> str | None:
+    """The signal that any of the processes was sent."""
+    name = None if context.stop.signal is None else context.stop.signal.name
+    return next((found for found in context.processes.gather(name) if found is not None), None)
 
 
 def _run_parts(
