@@ -14,14 +14,17 @@ import torch
 from perceptic.cli.main import run
 from perceptic.data.shards import ShardSource
 from perceptic.errors import ConfigError, DataError
-from perceptic.evaluate.claims import battery, distilling, mirrored, order, recipes, video
+from perceptic.evaluate.claims import battery, distilling, layerwise, mirrored, order, recipes, video
 from perceptic.evaluate.claims.claim import Claim, Curve, Quantity, SeedResult, Setting, estimate, judge, judge_all
 from perceptic.evaluate.claims.grounding import box_shares
 from perceptic.evaluate.claims.mini import Arm, mini_recipe, run_name, trained
 from perceptic.evaluate.claims.registry import CLAIMS, find_claims
 from perceptic.evaluate.claims.report import render_finding, write_findings
 from perceptic.evaluate.claims.runner import ClaimOptions, Finding, run_claim
+from perceptic.evaluate.layers_features import intermediate_maps
+from perceptic.models.vision import VisionTransformer
 from perceptic.train.recipe import Recipe, load_recipe
+from perceptic.weights.pretrained import load_bundle
 from perceptic.world.vocabulary import LETTERS
 
 ABOVE = Quantity("gain", "points", "above")
@@ -251,3 +254,30 @@ def test_a_run_is_kept_and_measured(tmp_path: Path) -> None:
 def test_arms_with_a_teacher_or_a_start_train(arm: Arm, tmp_path: Path) -> None:
     short = arm.scaled(1 / 250) if arm.recipe == "mini" else arm.scaled(1 / 60)
     assert (trained(short, 0, Setting(tmp_path)) / "model.safetensors").exists()
+
+
+def test_a_finer_tower_sees_the_same_at_twice_the_size(tmp_path: Path) -> None:
+    """Loaded as its own model it gives what the encoder gives for a larger picture."""
+    folder = layerwise.finer_tower("PE-Core-Nano", tmp_path / "finer")
+    assert layerwise.finer_tower("PE-Core-Nano", folder) == folder
+    bundle = load_bundle(folder, kind="vision", dtype=torch.float32)
+    assert bundle.preprocessing.image_size == 128
+    pixels = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    own = load_bundle("PE-Core-Nano", kind="vision", dtype=torch.float32).model
+    assert isinstance(own, VisionTransformer)
+    assert isinstance(bundle.model, VisionTransformer)
+    with torch.inference_mode():
+        first, second = (intermediate_maps(tower.eval(), pixels, [0, 5]) for tower in (own, bundle.model))
+    for one, other in zip(first, second, strict=True):
+        assert one.shape[1:3] == (16, 16)
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_layers_are_compared_on_both_resolutions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layerwise, "_LIMIT", 8)
+    found = layerwise.run(0, Setting(tmp_path))
+    assert set(found.effects) == {quantity.name for quantity in layerwise.CLAIM.quantities}
+    grids = {"tracking", "tracking, the model's own grid"}
+    ceilings = {name: found.scores[f"{name}, true masks on this grid"] for name in grids}
+    assert ceilings["tracking"] > ceilings["tracking, the model's own grid"]
