@@ -279,5 +279,5 @@ def test_layers_are_compared_on_both_resolutions(tmp_path: Path, monkeypatch: py
     found = layerwise.run(0, Setting(tmp_path))
     assert set(found.effects) == {quantity.name for quantity in layerwise.CLAIM.quantities}
     grids = {"tracking", "tracking, the model's own grid"}
-    ceilings = {name: found.scores[f"{name}, true masks on this grid"] for name in grids}
+    ceilings = {name: found.scores[f"{name}, true masks on this patch grid"] for name in grids}
     assert ceilings["tracking"] > ceilings["tracking, the model's own grid"]
