@@ -211,7 +211,7 @@ def test_bad_samples_are_counted_up_to_a_limit(tmp_path: Path, tokenizer: ClipTo
     drawn = [number for _ in range(10) for number in numbers(stream.batch(Step()), tokenizer)]
     assert set(drawn) == set(range(1, 20, 2))
     assert set(stream.skipped.counts) == {"not an image", "damaged shard"}
-    assert stream.figures(Step()) == {"skipped": stream.skipped.counts.total()}
+    assert stream.skipped.total == sum(stream.skipped.counts.values()) > 0
     assert any(", sample 0: not an image" in example for example in stream.skipped.examples["not an image"])
     stream.close()
     strict = open_stream(pattern, tokenizer, workers=workers, skip_limit=5)

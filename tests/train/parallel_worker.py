@@ -20,6 +20,9 @@ from torch import nn
 from perceptic.configs import ClipConfig, clip_config
 from perceptic.configs_plm import PerceptionLMPreprocessing, plm_config
 from perceptic.data.packing import PackedBatch
+from perceptic.data.samples import SampleError
+from perceptic.data.skipped import SkippedSamples
+from perceptic.errors import DataError
 from perceptic.models.clip import CLIP
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.checkpoint import TrainState
@@ -32,6 +35,7 @@ from perceptic.train.parallel_recipe import ParallelRecipe
 from perceptic.train.plm_objective import ResponseLoss
 from perceptic.train.sharded_checkpoint import ShardedCheckpoints
 from perceptic.train.sharded_state import tensors_of
+from perceptic.train.sources import require_few_skipped
 
 GLOBAL_BATCH, STEPS = 8, 3
 
@@ -226,6 +230,24 @@ def agreement(processes: Processes) -> dict[str, Any]:
     }
 
 
+def skips(processes: Processes) -> dict[str, Any]:
+    """Each process passes over two samples, for a reason of its own; limits hold for all of them."""
+    error = SampleError("a.tar", f"reason {processes.rank}")
+    found: dict[str, Any] = {}
+    for limit in (3, 4):
+        skipped = SkippedSamples(limit)
+        for _ in range(2):
+            skipped.note(error)
+        total = int(processes.combine({"skipped": skipped.total})["skipped"])
+        try:
+            require_few_skipped(skipped, total, processes)
+            found[str(limit)] = None
+        except DataError as raised:
+            found[str(limit)] = str(raised)
+    found["agree"] = len(set(processes.gather(found["3"]))) == 1
+    return found
+
+
 def checkpoints_of(processes: Processes, keep: int = 2) -> ShardedCheckpoints:
     return ShardedCheckpoints(Path(sys.argv[1]) / "checkpoints", keep, processes)
 
@@ -308,7 +330,7 @@ def load(processes: Processes) -> dict[str, Any]:
 JOBS: dict[str, Callable[[Processes], Any]] = {
     job.__name__: job
     for job in (
-        clip_full, clip_lamb, clip_hybrid, plm_tied, plm_frozen, plm_bf16, losses, agreement, save, load
+        clip_full, clip_lamb, clip_hybrid, plm_tied, plm_frozen, plm_bf16, losses, agreement, skips, save, load
     )
 }  # fmt: skip
 

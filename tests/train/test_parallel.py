@@ -77,7 +77,7 @@ def check_losses(found: dict[str, Any]) -> None:
             torch.testing.assert_close(flat(found[name][what]), flat(values), rtol=0, atol=1e-12, msg=f"{name} {what}")
 
 
-JOBS = ("agreement", "losses", "clip_full", "clip_lamb", "plm_tied", "plm_frozen", "plm_bf16", "save", "load")
+JOBS = ("agreement", "skips", "losses", "clip_full", "clip_lamb", "plm_tied", "plm_frozen", "plm_bf16", "save", "load")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,14 @@ def test_processes_agree(two: dict[str, Any]) -> None:
         "text": "ready",
         "machines": 1,
     }
+
+
+def test_the_limit_of_unusable_samples_holds_for_all_processes(two: dict[str, Any]) -> None:
+    found = two["skips"]
+    assert found["4"] is None
+    assert "4 samples could not be used, more than the limit of 3: " in found["3"]
+    assert "reason 0 (2), reason 1 (2) (2 processes)" in found["3"]
+    assert found["agree"], "every process must end with the same error"
 
 
 def test_a_checkpoint_written_beside_training_is_of_the_moment_it_was_asked_for(two: dict[str, Any]) -> None:

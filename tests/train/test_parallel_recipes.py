@@ -120,6 +120,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, data_cache: Path, recipes_w
 class BothStreams:
     """The batches of two processes' streams, put together for one process."""
 
+    skipped = None
+
     def __init__(self, *sources: Any) -> None:
         self._sources = sources
 

@@ -85,7 +85,7 @@ def _dealt(lists: Sequence[Sequence[Any]], num_readers: int) -> list[list[Any]]:
 
 
 def _all_skipped(states: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Every process's limit is its own: the first goes on with all that was skipped."""
+    """Only their sum matters: the first process goes on with all that was skipped."""
     total: Counter[str] = Counter()
     for state in states:
         total.update(state["skipped"])

@@ -57,7 +57,7 @@ class StreamSettings:
         batch_size: of this process.
         buffer_size: places to draw the next sample from, of each part.
         workers: threads that decode ahead; 0 decodes when asked.
-        skip_limit: bad samples of this process that are passed over; one more ends the run. None: no limit.
+        skip_limit: bad samples that are passed over; one more ends the run. None: no limit.
     """
 
     batch_size: int
@@ -140,8 +140,8 @@ class StreamBatches:
         return Batch(pixels if is_video else pixels[:, 0], ids)
 
     def figures(self, planned: SizedStep) -> dict[str, float]:
-        """For a step's report: `skipped`, bad samples of this process since the run began."""
-        return {"skipped": self.skipped.counts.total()}
+        """For a step's report: nothing but what `skipped` says."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         """Plain JSON values from which `restore` goes on exactly."""

@@ -17,6 +17,7 @@ from perceptic.data.pool import Pool, open_pool
 from perceptic.data.registry import parse_mix, read_registry
 from perceptic.data.samples import SampleSource
 from perceptic.data.shards import ShardSource
+from perceptic.data.skipped import SkippedSamples
 from perceptic.data.stream import StreamBatches, StreamPart, StreamSettings
 from perceptic.data.stream_parts import find_units, open_stream_parts
 from perceptic.data.world_source import WorldClips, WorldCloseups, WorldImages
@@ -108,6 +109,10 @@ class PoolBatches:
     def restore(self, state: Mapping[str, Any]) -> None:
         """There is nothing to restore."""
 
+    @property
+    def skipped(self) -> None:
+        """A pool holds only what can be used."""
+
     def figures(self, planned: PlannedStep) -> dict[str, float]:
         return {}
 
@@ -131,6 +136,10 @@ class OnDevice:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.source.restore(state)
+
+    @property
+    def skipped(self) -> SkippedSamples | None:
+        return self.source.skipped
 
     def figures(self, planned: PlannedStep) -> dict[str, float]:
         return {"image_size": planned.image_size, **self.source.figures(planned)}

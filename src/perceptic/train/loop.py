@@ -32,7 +32,7 @@ from perceptic.train.profiling import StepProfiler
 from perceptic.train.run_recipe import RunRecipe
 from perceptic.train.sharded_checkpoint import Checkpoints, ShardedCheckpoints
 from perceptic.train.sharded_state import tensors_of
-from perceptic.train.sources import BatchSource
+from perceptic.train.sources import BatchSource, require_few_skipped
 from perceptic.train.validation import PREFIX, Validation
 
 Outcome = Literal["finished", "interrupted"]
@@ -41,6 +41,8 @@ BatchT = TypeVar("BatchT")
 
 
 _LOSS, _SAMPLES = "loss of the step", "samples of the step"
+SKIPPED = "skipped"
+"""What a step's report calls the samples that could not be used, of all processes since the phase began."""
 
 _STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
@@ -194,7 +196,11 @@ class Trainer(Generic[ModelT, BatchT]):
             group["lr"] = planned.learning_rate * group.get("rate", 1.0)
         loss, extra = self._gradients(planned, batches)
         num_samples = sum(map(self.count_samples, batches))
+        skipped = source.skipped
+        if skipped is not None:
+            extra[SKIPPED] = skipped.total
         figures = self.processes.combine({_LOSS: loss, _SAMPLES: num_samples, **extra})
+        require_few_skipped(skipped, int(figures.get(SKIPPED, 0)), self.processes)
         norm = clip_gradients(self.model.parameters(), self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

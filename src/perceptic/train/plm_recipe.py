@@ -65,7 +65,7 @@ class PlmPhaseRecipe:
         mix: `name:weight,name:weight`.
         num_sequences: packed sequences of a micro-batch; max_tokens: of a sample and of a sequence (None: the
             stage's); window: samples considered when packing.
-        skip_limit: rows that may be unusable before the run ends; None: any number.
+        skip_limit: rows that may be unusable, all processes together, before the run ends; None: any number.
         workers: threads that decode ahead. order: see `data.mixing`.
         final_learning_rate: None: 1 % of the peak.
         vision_rate, decoder_rate: factors on the learning rate of the tower and of the decoder.

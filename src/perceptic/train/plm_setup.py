@@ -178,9 +178,15 @@ class PackedSource:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.batches.restore(dict(state))
 
+    @property
+    def skipped(self) -> SkippedSamples:
+        """Rows of the phase that could not be used, up to the last batch that was handed out."""
+        found = SkippedSamples(self.samples.skipped.limit)
+        found.counts.update(self.batches.state()["skipped"])
+        return found
+
     def figures(self, planned: PlannedStep) -> dict[str, float]:
-        """Rows of the phase so far that could not be used."""
-        return {"skipped": sum(self.batches.state()["skipped"].values())}
+        return {}
 
     def close(self) -> None:
         self.batches.close()

@@ -43,7 +43,7 @@ class DataRecipe:
         shards, folder, mix, registry: what a stream reads, one of the first three; `mix` is "name:weight,name:weight"
             of data sets in `registry`, a datasets.yaml.
         buffer: samples that a stream shuffles among. workers: threads that decode ahead.
-        skip_limit: bad samples that a stream passes over; None: any number.
+        skip_limit: bad samples that a stream passes over, all processes together; None: any number.
     """
 
     source: Literal["world-images", "world-closeups", "world-clips", "shards", "stream"]

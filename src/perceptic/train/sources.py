@@ -8,6 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from perceptic.data.skipped import SkippedSamples
+from perceptic.errors import DataError
+from perceptic.train.parallel import Processes
 from perceptic.train.plan import PlannedStep
 
 BatchT_co = TypeVar("BatchT_co", covariant=True)
@@ -26,11 +29,32 @@ class BatchSource(Protocol[BatchT_co]):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state. Raises DataError if it is of other data."""
 
+    @property
+    def skipped(self) -> SkippedSamples | None:
+        """What this process could not use so far; None where everything can be."""
+
     def figures(self, planned: PlannedStep) -> dict[str, float]:
-        """What a step's report should say of the data."""
+        """What else a step's report should say of the data."""
 
     def close(self) -> None:
         """Stop what runs in the background."""
+
+
+def require_few_skipped(skipped: SkippedSamples | None, total: int, processes: Processes) -> None:
+    """That all processes together have not passed over more samples than the limit. All must ask.
+
+    Args:
+        skipped: of this process. total: of all of them, the same in each.
+
+    Raises:
+        DataError: they have; the same in every process, with everyone's reasons.
+    """
+    if skipped is None or not skipped.is_over(total):
+        return
+    everyone = SkippedSamples(skipped.limit)
+    for counts in processes.gather(skipped.counts):
+        everyone.counts.update(counts)
+    raise DataError(f"{everyone.describe()} ({processes.count} processes)")
 
 
 class Stream(Protocol[BatchT_co]):
