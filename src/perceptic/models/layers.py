@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from perceptic.models.attention import attend
 from perceptic.models.rope import RopeTable, apply_rope
 
 LAYER_NORM_EPS = 1e-5
@@ -43,9 +44,7 @@ class SelfAttention(nn.Module):
             # Queries and keys turn by the same angles: one pass over both.
             q, k = apply_rope(qkv_BLHK[:, :, : 2 * self.heads], rope).chunk(2, dim=2)
             v = qkv_BLHK[:, :, 2 * self.heads :]
-        y_BHLK = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=is_causal
-        )
+        y_BHLK = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal)
         y_BLD: Tensor = self.out_proj(y_BHLK.transpose(1, 2).flatten(2))
         return y_BLD
 

@@ -1,8 +1,8 @@
 """Attention over sequences that hold several samples each, none of which sees another.
 
-Padding every sample to full length costs the square of that length; here a sample costs the square of its own. On a CPU
-each sample is attended to by itself, on a CUDA GPU one FlexAttention kernel skips blocks in which nothing is visible.
-No mask of L x L numbers is ever made.
+Padding every sample to full length costs the square of that length; here a sample costs about the square of its own. On
+a CPU samples of about one length are attended to together, on a CUDA GPU one FlexAttention kernel skips blocks in which
+nothing is visible. No mask of L x L numbers is ever made.
 
 Shapes: B sequences, L tokens, H heads, G key-value heads, K head size, N blocks of tokens.
 """
@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from perceptic.models.attention import attend
 
 if TYPE_CHECKING:  # half a second to import, for GPUs only
     from torch.nn.attention.flex_attention import BlockMask
 
 _BLOCK = 128
+_ALIKE = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,7 @@ class Packing:
     Attributes:
         sample_lengths: tokens of each sample of each sequence, in order; what is left of a sequence is padding.
         num_tokens: of a sequence (L).
-        block_mask: the same for FlexAttention; None where samples are attended to one by one.
+        block_mask: the same for FlexAttention; None where samples are attended to by length.
     """
 
     sample_lengths: tuple[tuple[int, ...], ...]
@@ -58,6 +62,18 @@ class Packing:
         """Which of `spans` are padding."""
         return [i == len(lengths) for lengths in self.sample_lengths for i in range(len(lengths) + 1)]
 
+    @functools.cached_property
+    def alike(self) -> list[list[int]]:
+        """Numbers of the samples among `spans`, those together that differ in length by a quarter at most."""
+        spans = self.spans
+        groups: list[list[int]] = []
+        for number in sorted((i for i, padding in enumerate(self.is_padding) if not padding), key=spans.__getitem__):
+            if groups and spans[number] <= _ALIKE * spans[groups[-1][0]]:
+                groups[-1].append(number)
+            else:
+                groups.append([number])
+        return groups
+
     def sample_ids(self) -> Tensor:
         """int64 (B, L): the number of each token's sample in its sequence; padding counts as one more."""
         numbers = [i for lengths in self.sample_lengths for i in range(len(lengths) + 1)]
@@ -73,27 +89,29 @@ def attend_packed(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packi
     if packing.block_mask is not None:
         y_BHLK: Tensor = _compiled_flex()(q_BHLK, k_BGLK, v_BGLK, block_mask=packing.block_mask, enable_gqa=True)
         return y_BHLK
-    one_by_one: Tensor = _attend_one_by_one(q_BHLK, k_BGLK, v_BGLK, packing)
+    one_by_one: Tensor = _attend_by_length(q_BHLK, k_BGLK, v_BGLK, packing)
     return one_by_one
 
 
 # Every number of samples would be another graph to compile, and each batch has its own.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _attend_one_by_one(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packing) -> Tensor:
+def _attend_by_length(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packing) -> Tensor:
     # One split of all tokens, not slices: the backward of n slices would fill n whole tensors with zeros.
-    parts = zip(*(x.transpose(1, 2).flatten(0, 1).split(packing.spans) for x in (q_BHLK, k_BGLK, v_BGLK)), strict=True)
-    parts_THK = [
-        torch.zeros_like(q_THK) if is_padding else _attend(q_THK, k_TGK, v_TGK)
-        for (q_THK, k_TGK, v_TGK), is_padding in zip(parts, packing.is_padding, strict=True)
-    ]
-    y_BLHK: Tensor = torch.cat(parts_THK).unflatten(0, (-1, packing.num_tokens))
+    q, k, v = (x.transpose(1, 2).flatten(0, 1).split(packing.spans) for x in (q_BHLK, k_BGLK, v_BGLK))
+    done = [torch.zeros_like(part) if padding else part for part, padding in zip(q, packing.is_padding, strict=True)]
+    for group in packing.alike:
+        parts = [[x[i] for i in group] for x in (q, k, v)]
+        for i, y_THK in zip(group, _attend_alike(*parts), strict=True):
+            done[i] = y_THK
+    y_BLHK: Tensor = torch.cat(done).unflatten(0, (-1, packing.num_tokens))
     return y_BLHK.transpose(1, 2)
 
 
-def _attend(q_THK: Tensor, k_TGK: Tensor, v_TGK: Tensor) -> Tensor:
-    q, k, v = (x.transpose(0, 1)[None] for x in (q_THK, k_TGK, v_TGK))
-    y_HTK: Tensor = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)[0]
-    return y_HTK.transpose(0, 1)
+def _attend_alike(q: list[Tensor], k: list[Tensor], v: list[Tensor]) -> list[Tensor]:
+    """Samples of about one length: those at the end of the shorter ones see only what is cut off again."""
+    q_SHLK, k_SGLK, v_SGLK = (pad_sequence(parts, batch_first=True).transpose(1, 2) for parts in (q, k, v))
+    y_SLHK = attend(q_SHLK, k_SGLK, v_SGLK, is_causal=True).transpose(1, 2)
+    return [y_LHK[: len(part)] for y_LHK, part in zip(y_SLHK.unbind(), q, strict=True)]
 
 
 def causal_block_mask(sample_ids_BL: Tensor) -> BlockMask:

@@ -17,7 +17,6 @@ from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from perceptic.errors import ConfigError, TrainError
@@ -80,7 +79,6 @@ class Trainer(Generic[ModelT, BatchT]):
         count_samples: of a batch. processes: those that train together; all do every step.
         weigh: what a micro-batch counts for in the loss of its step, relative to the step's others.
         validation: see `Validation`. profiler: records steps.
-        plain_attention: see `precision_context`.
         samples: seen in the run so far.
     """
 
@@ -99,7 +97,6 @@ class Trainer(Generic[ModelT, BatchT]):
     weigh: Callable[[BatchT], float] = lambda batch: 1.0
     validation: Validation[ModelT, BatchT] | None = None
     profiler: StepProfiler | None = None
-    plain_attention: bool = True
     samples: int = 0
     best: float | None = None
     average: MovingAverage | None = field(init=False, default=None)
@@ -232,7 +229,7 @@ class Trainer(Generic[ModelT, BatchT]):
         extra: dict[str, float] = {}
         for batch, weight in zip(batches, weights, strict=True):
             share = weight / total_weight if total_weight else 1 / len(batches)
-            with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
+            with precision_context(self.recipe.precision, self.device.type):
                 loss, metrics = self.objective.loss(self.model, batch)
             if not torch.isfinite(loss):
                 raise TrainError(f"step {planned.index}: the loss is {loss.item()}; lower the learning rate and resume")
@@ -248,7 +245,7 @@ class Trainer(Generic[ModelT, BatchT]):
         recipe, done = self.recipe.validation, planned.index + 1
         if recipe is None or self.validation is None or not (is_last or done % recipe.every_steps == 0):
             return {}
-        with precision_context(self.recipe.precision, self.device.type, self.plain_attention):
+        with precision_context(self.recipe.precision, self.device.type):
             found = self.validation.measure(self.model, planned, self.processes)
         let_go(self.model)
         if PREFIX + recipe.metric not in found:
@@ -276,21 +273,6 @@ class Trainer(Generic[ModelT, BatchT]):
         )
 
 
-@contextlib.contextmanager
-def precision_context(
-    precision: Literal["fp32", "bf16"], device_type: str = "cpu", plain_attention: bool = True
-) -> Iterator[None]:
-    """bf16 autocast with fp32 weights, or nothing.
-
-    Args:
-        plain_attention: bf16 attention as plain products on CPU. Fused attention's bf16 backward takes ten times as
-            long at the few dozen tokens of a small picture (859 against 90 ms of a 2.1 s step); with the language
-            model's longer sequences it is the plain form that loses (1.16 against 0.97 s of a step of PLM-Nano).
-    """
-    if precision == "fp32":
-        yield
-        return
-    autocast: AbstractContextManager[object] = torch.autocast(device_type, torch.bfloat16)
-    is_plain = plain_attention and device_type == "cpu"
-    with autocast, sdpa_kernel(SDPBackend.MATH) if is_plain else contextlib.nullcontext():
-        yield
+def precision_context(precision: Literal["fp32", "bf16"], device_type: str = "cpu") -> AbstractContextManager[object]:
+    """bf16 autocast with fp32 weights, or nothing."""
+    return contextlib.nullcontext() if precision == "fp32" else torch.autocast(device_type, torch.bfloat16)

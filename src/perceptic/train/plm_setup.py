@@ -101,7 +101,6 @@ class PlmSetup:
             weigh=count_labels,
             validation=self._validation(phase, preprocessing, model.tokens_per_chunk),
             profiler=context.profiler,
-            plain_attention=False,
         )
 
     def export(self, model: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> Path:
