@@ -99,7 +99,7 @@ def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | 
     if scene.chart is not None:
         return _row("image", path, shuffled(rng, chart_questions(scene.chart, rng))[:IMAGE_QUESTIONS])
     asked = [question for question in scene_questions(scene, rng) if question.kind not in ("existence", "count")]
-    naming = _one_per_object([question for question in asked if question.kind in ("colour", "shape")], rng)
+    naming = one_per_object([question for question in asked if question.kind in ("colour", "shape")], rng)
     others = [question for question in asked if question.kind not in ("colour", "shape")]
     chosen = _in_turns(shuffled(rng, others))[: IMAGE_QUESTIONS - len(naming)]
     return _row("image", path, naming + shuffled(rng, chosen))
@@ -146,14 +146,19 @@ def video_locate_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
 def tube_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> list[Row]:
     """One boxed object: what it does, in all and event by event; and when."""
     index = pick(rng, clip.events).object_index
-    own = [event for event in clip.events if event.object_index == index]
+    row = {"video": path, "bbox_map": box_map(rendered, index)}
+    return [{**row, "conversations": told} for told in tube_conversations(clip, index, rng)]
+
+
+def tube_conversations(clip: Clip, object_index: int, rng: np.random.Generator) -> list[list[dict[str, str]]]:
+    """What the boxed object does; and when, where that can be asked."""
+    own = [event for event in clip.events if event.object_index == object_index]
     captions = [event_caption(event) for event in own]
     once = [event for event, caption in zip(own, captions, strict=True) if captions.count(caption) == 1]
-    row = {"video": path, "bbox_map": box_map(rendered, index)}
     described = [_whole(clip, own, rng), *(_part(clip, event, rng) for event in _some(own, rng)[:1])]
-    described.append(_dense(clip, index, rng))
+    described.append(_dense(clip, object_index, rng))
     located = [_located(clip, event, _WHERE, event_caption(event), rng) for event in _some(once, rng)]
-    return [{**row, "conversations": _about("video", turns)} for turns in (described, located) if turns]
+    return [_about("video", turns) for turns in (described, located) if turns]
 
 
 def frame_in(clip: Clip, frame: int, total: int) -> int:
@@ -176,7 +181,8 @@ def _row(medium: str, path: str, asked: Sequence[Question]) -> Row | None:
     return {medium: path, "conversations": _about(medium, turns)} if turns else None
 
 
-def _one_per_object(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
+def one_per_object(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
+    """One question about each object, in random order."""
     return list({question.object_index: question for question in shuffled(rng, found)}.values())
 
 

@@ -57,6 +57,7 @@ from perceptic.world.shards import (
 )
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
+from perceptic.world.words import brief_word_rows, clip_word_rows, scene_word_rows
 from perceptic.world.zero_shot import CLASS_NAMES, TEMPLATES, zero_shot_scenes
 
 IMAGES_PER_CHUNK: Final = 500
@@ -197,6 +198,8 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     listed = listing_row(path, scene, seeded(seed, "image_list"))
     rows["image_list"] += [listed] if listed is not None else []
     rows["region_drill"] += region_drill_rows(path, scene, rendered, drill_rng)
+    rows["words"] += scene_word_rows(scene, seeded(seed, "scene words"))
+    rows["words_brief"] += brief_word_rows(scene, seeded(seed, "brief words"))
     return scene_annotation(scene, rendered, told, asked)
 
 
@@ -237,6 +240,7 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_drill"] += [asked] if asked is not None else []
     rows["video_locate"] += [located] if located is not None else []
     rows["video_tube"] += tube_rows(path, clip, rendered, rng)
+    rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 
 
 def _video_sidecar(annotation: dict[str, Any], human: str, model: str, description: str) -> dict[str, Any]:
