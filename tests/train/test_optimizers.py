@@ -1,11 +1,16 @@
-"""LAMB against its published equations, and which parameters decay."""
+"""LAMB against its published equations, which parameters decay, and what a fresh decoder trains with."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
 
+from perceptic.configs_plm import DecoderConfig
+from perceptic.errors import ConfigError
+from perceptic.models.decoder import Decoder
+from perceptic.train.mimetic import begin_mimetic
 from perceptic.train.optimizers import Lamb, decay_groups, make_optimizer
 
 
@@ -93,3 +98,60 @@ def test_lamb_state_survives_a_round_trip():
     after.load_state_dict(before.state_dict())
     steps(resumed, after, gradients[2:])
     assert torch.equal(straight, resumed)
+
+
+class TinyLanguageModel(nn.Module):
+    """Names as a PerceptionLM's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = DecoderConfig(dim=16, n_layers=2, n_heads=2, n_kv_heads=1, vocab_size=32, multiple_of=16)
+        self.decoder = Decoder(config)
+
+
+def test_muon_takes_the_matrices_of_decoder_blocks_and_goes_on_from_a_checkpoint() -> None:
+    def model_and_optimizer() -> tuple[TinyLanguageModel, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = TinyLanguageModel()
+        return model, make_optimizer("muon", model, (0.9, 0.98), 1e-8, 0.01)
+
+    def train(model: TinyLanguageModel, optimizer: torch.optim.Optimizer, seeds: range) -> None:
+        for seed in seeds:
+            ids = torch.randint(32, (2, 12), generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            logits = model.decoder.logits(model.decoder(model.decoder.tok_embeddings(ids)))
+            nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
+            optimizer.step()
+
+    model, optimizer = model_and_optimizer()
+    by_muon = [p for group in optimizer.param_groups if group.get("muon") for p in group["params"]]
+    assert len(by_muon) == 2 * 7
+    assert all(p.ndim == 2 for p in by_muon)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+    train(model, optimizer, range(2))
+    state = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    train(model, optimizer, range(2, 4))
+    resumed, its_optimizer = model_and_optimizer()
+    resumed.load_state_dict(state[0])
+    its_optimizer.load_state_dict(state[1])
+    train(resumed, its_optimizer, range(2, 4))
+    for ours, theirs in zip(resumed.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_muon_without_a_decoder_is_refused() -> None:
+    with pytest.raises(ConfigError, match="decoder's blocks"):
+        make_optimizer("muon", nn.Linear(4, 4), (0.9, 0.95), 1e-8, 0.0)
+
+
+def test_mimetic_attention_looks_for_its_like() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(DecoderConfig(dim=64, n_layers=1, n_heads=4, n_kv_heads=2, vocab_size=32, multiple_of=16))
+    begin_mimetic(decoder)
+    attention = decoder.layers[0].attention
+    x = torch.randn(20, 64)
+    scores = attention.wq(x)[:, :16] @ attention.wk(x)[:, :16].T
+    assert (scores.argmax(dim=1) == torch.arange(20)).float().mean() > 0.9
+    # What a head passes on points where it came from.
+    passed = attention.wo(attention.wv(x).unflatten(1, (2, 1, 16)).expand(-1, -1, 2, -1).flatten(1))
+    assert (nn.functional.cosine_similarity(passed, x) > 0.4).all()

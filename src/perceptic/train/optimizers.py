@@ -6,6 +6,7 @@ step, rescaled per tensor. Source: You et al. 2020 (arXiv 1904.00962), algorithm
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -15,7 +16,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
-OptimizerName = Literal["lamb", "adamw"]
+from perceptic.errors import ConfigError
+from perceptic.train.muon import MuonWithAdamW
+
+OptimizerName = Literal["lamb", "adamw", "muon"]
+_HIDDEN_MATRIX = re.compile(r"decoder\.layers\.\d+\.\w+\.w\w\.weight$")
+_MUON_RATE = 2.0
+"""Learning rate of Muon, matched to the size of AdamW's steps, relative to AdamW's."""
+
 Decayed = Literal["matrices", "all"]
 
 
@@ -121,6 +129,25 @@ def _rate(name: str, rates: Mapping[str, float]) -> float:
     return next((rate for prefix, rate in rates.items() if name.startswith(prefix)), 1.0)
 
 
+def _with_muon(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
+    """The groups with the matrices of decoder blocks in groups of their own.
+
+    Raises:
+        ConfigError: the model has none.
+    """
+    hidden = {id(p) for name, p in model.named_parameters() if _HIDDEN_MATRIX.match(name)}
+    found: list[dict[str, Any]] = []
+    for group in groups:
+        matrices = [parameter for parameter in group["params"] if id(parameter) in hidden]
+        others = [parameter for parameter in group["params"] if id(parameter) not in hidden]
+        found.append({**group, "params": others})
+        if matrices:
+            found.append({**group, "params": matrices, "rate": group["rate"] * _MUON_RATE, "muon": True})
+    if not any(group.get("muon") for group in found):
+        raise ConfigError("optimizer.name: muon is for the matrices of a decoder's blocks, and none trains here")
+    return found
+
+
 def make_optimizer(
     name: OptimizerName,
     model: nn.Module,
@@ -136,6 +163,8 @@ def make_optimizer(
         rates, decayed: see `decay_groups`.
     """
     groups = decay_groups(model, weight_decay, rates, decayed)
+    if name == "muon":
+        return MuonWithAdamW(_with_muon(groups, model), betas=betas, eps=eps)
     if name == "lamb":
         return Lamb(groups, betas=betas, eps=eps, weight_decay=weight_decay)
     return AdamW(groups, betas=betas, eps=eps, weight_decay=weight_decay)

@@ -15,6 +15,7 @@ from perceptic.models.perception_lm import PerceptionLM
 from perceptic.text.llama_tokenizer import LlamaTokenizer
 from perceptic.train.llama_weights import begin_decoder
 from perceptic.train.lora import add_lora
+from perceptic.train.mimetic import begin_mimetic
 from perceptic.train.plm_recipe import PlmRecipe
 from perceptic.train.plm_stages import PlmStage, go_on_from
 from perceptic.weights.plm_folder import PLMFolder, read_plm_folder
@@ -120,6 +121,8 @@ def _begin(model: PerceptionLM, recipe: PlmRecipe, origin: PlmOrigin) -> None:
         begin_tower(model, recipe.vision_init)
     if recipe.decoder_init is not None:
         begin_decoder(model.decoder, Path(recipe.decoder_init))
+    if recipe.mimetic_attention:
+        begin_mimetic(model.decoder)
 
 
 def begin_tower(model: PerceptionLM, encoder: str) -> None:

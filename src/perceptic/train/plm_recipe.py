@@ -128,6 +128,7 @@ class PlmRecipe(RunRecipe):
         init: folder or name of a PerceptionLM to go on from; None: fresh weights.
         vision_init: folder or name of an encoder whose first layers become the tower.
         decoder_init: folder of a Llama language model whose weights the decoder begins with.
+        mimetic_attention: a fresh decoder's attention begins as `begin_mimetic` has it.
         tokenizer: its file; None: that of `init`, or of PLM-Nano.
         model_overrides: fields of the architecture, under `decoder` and `vision`.
         lora: train low-rank changes of the decoder's matrices instead of the matrices; the finished model has them
@@ -143,6 +144,7 @@ class PlmRecipe(RunRecipe):
     vision_init: str | None = None
     decoder_init: str | None = None
     tokenizer: str | None = None
+    mimetic_attention: bool = False
     model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     lora: LoraSettings | None = None
     frozen_dtype: Literal["fp32", "bf16"] = "fp32"
@@ -153,6 +155,8 @@ class PlmRecipe(RunRecipe):
         for key in ("vision_init", "decoder_init"):
             if self.init is not None and getattr(self, key) is not None:
                 raise ConfigError(f"{key}: 'init' brings the whole model already; give one of them")
+        if self.mimetic_attention and (self.init is not None or self.decoder_init is not None):
+            raise ConfigError("mimetic_attention: is for a fresh decoder, and this one comes trained")
         if self.frozen_dtype == "bf16" and self.precision != "bf16":
             raise ConfigError("frozen_dtype: bf16 weights are computed with in bf16; set 'precision: bf16' too")
         unknown = set(self.model_overrides) - {"decoder", "vision"}
