@@ -16,7 +16,7 @@ Shapes: B pairs of this process, G of all, C of one round (of all processes), S 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +118,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Walks over all scores of this process's media, a block at a time."""
+    """All scores of this process's media, a block at a time."""
 
     group: ProcessGroup | None
     max_scores: int
@@ -127,8 +127,21 @@ class _Pairs:
     def count(self) -> int:
         return _count(self.group)
 
-    def blocks(self, media_BE: Tensor, text_BE: Tensor, scale: Tensor, texts_done: Any = None) -> Iterator[_Block]:
-        """Every block, in the same order whenever it is asked. `texts_done(columns)` is called behind each round."""
+    def visit(
+        self,
+        media_BE: Tensor,
+        text_BE: Tensor,
+        scale: Tensor,
+        visitor: Callable[[_Block], None],
+        texts_done: Callable[[slice], None] = lambda own: None,
+    ) -> None:
+        """Show every block to the visitor, in the same order whenever it is asked.
+
+        A visitor, not an iterator: between two blocks nobody holds the last one, of which there is thus never but one.
+
+        Args:
+            texts_done: called behind each round, with its rows of `text_BE`.
+        """
         batch = len(media_BE)
         per_round = -(-batch // (_ROUNDS * self.count))
         first_column = 0
@@ -145,15 +158,15 @@ class _Pairs:
             for row in range(0, batch, size):
                 rows = slice(row, min(row + size, batch))
                 scores_SC = (media_BE[rows] @ texts_CE.T).mul_(scale)
-                yield _Block(rows, columns, texts_CE, scores_SC, own_B[rows])
+                visitor(_Block(rows, columns, texts_CE, scores_SC, own_B[rows]))
                 del scores_SC
-            if texts_done is not None:
-                texts_done(slice(start, start + len(own_CE)), columns)
+            del texts_CE
+            texts_done(slice(start, start + len(own_CE)))
             first_column = columns.stop
 
 
 class _Gradients:
-    """Gathers what blocks of score gradients mean for media, texts and scale."""
+    """What gradients of scores mean for media, texts and scale."""
 
     def __init__(self, media_BE: Tensor, text_BE: Tensor, scale: Tensor, pairs: _Pairs) -> None:
         self.inputs = media_BE, text_BE, scale
@@ -163,21 +176,28 @@ class _Gradients:
         self.scale = torch.zeros_like(scale)
         self._texts_CE: Tensor | None = None
 
-    def blocks(self) -> Iterator[_Block]:
-        """The blocks once more; call `add` for each."""
-        return self.pairs.blocks(*self.inputs, self._end_round)
+    def gather(self, of_scores: Callable[[_Block], Tensor]) -> None:
+        """Visit the blocks once more.
 
-    def add(self, block: _Block, gradient_SC: Tensor, cosines_gradient: Tensor) -> None:
-        """Take the gradient of a block's scores; `cosines_gradient` is its sum of products with the cosines."""
+        Args:
+            of_scores: the gradient of a block's scores.
+        """
+
+        def add(block: _Block) -> None:
+            self._add(block, of_scores(block))
+
+        self.pairs.visit(*self.inputs, add, self._end_round)
+
+    def _add(self, block: _Block, gradient_SC: Tensor) -> None:
         media_BE, _, scale = self.inputs
-        self.scale += cosines_gradient
+        self.scale += _dot(gradient_SC, block.scores_SC) / scale
         gradient_SC = gradient_SC.mul_(scale)
         self.media_BE[block.rows].addmm_(gradient_SC, block.texts_CE)
         if self._texts_CE is None:
             self._texts_CE = torch.zeros_like(block.texts_CE)
         self._texts_CE.addmm_(gradient_SC.T, media_BE[block.rows])
 
-    def _end_round(self, own: slice, columns: slice) -> None:
+    def _end_round(self, own: slice) -> None:
         assert self._texts_CE is not None
         self.text_BE[own] = _reduce_scatter(self._texts_CE, self.pairs.group)
         self._texts_CE = None
@@ -191,12 +211,15 @@ class _InfoNce(torch.autograd.Function):
             row_sums_B = media_BE.new_full((batch,), -torch.inf)
             column_sums_G = media_BE.new_full((total,), -torch.inf)
             best_B, own_B = row_sums_B.clone(), torch.empty_like(row_sums_B)
-            for block in pairs.blocks(media_BE, text_BE, scale):
+
+            def take(block: _Block) -> None:
                 rows, columns = block.own_pairs
                 own_B[block.rows.start + rows] = block.scores_SC[rows, columns]
                 best_B[block.rows] = best_B[block.rows].maximum(block.scores_SC.amax(dim=1))
                 for sums, where, dim in ((row_sums_B, block.rows, 1), (column_sums_G, block.columns, 0)):
                     sums[where] = torch.logaddexp(sums[where], _logsumexp(block.scores_SC, dim))
+
+            pairs.visit(media_BE, text_BE, scale, take)
             column_sums_G = _all_logsumexp(column_sums_G, pairs.group)
             # Every process has all columns: each gives its share of their mean.
             distances = (row_sums_B - own_B).mean() + column_sums_G.mean() - own_B.mean()
@@ -213,14 +236,15 @@ class _InfoNce(torch.autograd.Function):
         media_BE, text_BE, scale, row_sums_B, column_sums_G = ctx.saved_tensors
         gradients = _Gradients(media_BE, text_BE, scale, ctx.pairs)
         weight = loss_gradient / (2 * len(media_BE))
-        for block in gradients.blocks():
-            scores_SC = block.scores_SC
-            gradient_SC = (scores_SC - row_sums_B[block.rows, None]).exp_()
-            gradient_SC += (scores_SC - column_sums_G[None, block.columns]).exp_()
+
+        def of_scores(block: _Block) -> Tensor:
+            gradient_SC: Tensor = (block.scores_SC - row_sums_B[block.rows, None]).exp_()
+            gradient_SC += (block.scores_SC - column_sums_G[None, block.columns]).exp_()
             rows, columns = block.own_pairs
             gradient_SC[rows, columns] -= 2
-            gradient_SC.mul_(weight)
-            gradients.add(block, gradient_SC, _dot(gradient_SC, scores_SC) / scale)
+            return gradient_SC.mul_(weight)
+
+        gradients.gather(of_scores)
         return gradients.media_BE, gradients.text_BE, gradients.scale, None
 
 
@@ -233,13 +257,16 @@ class _SigmoidPairs(torch.autograd.Function):
             best_B = media_BE.new_full((len(media_BE),), -torch.inf)
             own_B = torch.empty_like(best_B)
             total = torch.zeros_like(scale)
-            for block in pairs.blocks(media_BE, text_BE, scale):
+
+            def take(block: _Block) -> None:
                 scores_SC = block.scores_SC.add_(bias)
                 rows, columns = block.own_pairs
                 own_B[block.rows.start + rows] = own_scores = scores_SC[rows, columns]
                 best_B[block.rows] = best_B[block.rows].maximum(scores_SC.amax(dim=1))
                 # -log sigmoid(-s) of every pair; where it is a yes, -log sigmoid(s) = that less s.
-                total += F.softplus(scores_SC).sum() - own_scores.sum()
+                total.add_(F.softplus(scores_SC).sum() - own_scores.sum())
+
+            pairs.visit(media_BE, text_BE, scale, take)
             loss = _all_mean(total / len(media_BE), pairs.group)
             accuracy = _all_mean((own_B >= best_B).to(media_BE.dtype).mean(), pairs.group)
         ctx.save_for_backward(media_BE, text_BE, scale, bias)
@@ -254,13 +281,16 @@ class _SigmoidPairs(torch.autograd.Function):
         gradients = _Gradients(media_BE, text_BE, scale, ctx.pairs)
         bias_gradient = torch.zeros_like(bias)
         weight = loss_gradient / len(media_BE)
-        for block in gradients.blocks():
-            gradient_SC = (block.scores_SC + bias).sigmoid_()
+
+        def of_scores(block: _Block) -> Tensor:
+            gradient_SC: Tensor = (block.scores_SC + bias).sigmoid_()
             rows, columns = block.own_pairs
             gradient_SC[rows, columns] -= 1
             gradient_SC.mul_(weight)
-            bias_gradient += gradient_SC.sum()
-            gradients.add(block, gradient_SC, _dot(gradient_SC, block.scores_SC) / scale)
+            bias_gradient.add_(gradient_SC.sum())
+            return gradient_SC
+
+        gradients.gather(of_scores)
         return gradients.media_BE, gradients.text_BE, gradients.scale, bias_gradient, None
 
 
