@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -147,6 +151,36 @@ def test_convert_regions(tmp_path: Path, capsys: Captured) -> None:
     assert run([*command, "--kind", "rdcap", "--without-boxes"]) == 1
     assert "lacks dense_captions" in capsys.readouterr().err
     assert run(["data", "convert", str(tmp_path / "gone"), "out.jsonl"]) == 1
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_ends_several_processes_at_once(tmp_path: Path) -> None:
+    """Shards that never come to an end keep both processes busy when Ctrl-C reaches all of them."""
+    for name in ("a.tar", "b.tar"):
+        os.mkfifo(tmp_path / name)
+    command = [sys.executable, "-m", "perceptic", "data", "check", str(tmp_path / "*.tar"), "--jobs", "2", "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        pipes = [_opened_by_a_reader(tmp_path / name, process) for name in ("a.tar", "b.tar")]
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=200)
+    assert (process.returncode, err) == (130, "")
+    assert not json.loads(out)["is_complete"]
+    for pipe in pipes:
+        with pytest.raises(BrokenPipeError):  # nobody is left who reads
+            os.write(pipe, b"x")
+        os.close(pipe)
+
+
+def _opened_by_a_reader(pipe: Path, process: subprocess.Popen[str]) -> int:
+    """The writing end of a pipe, once someone has opened the other."""
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
 
 
 def test_ctrl_c_reports_what_was_read(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

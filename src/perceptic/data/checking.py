@@ -21,34 +21,49 @@ _work: Callable[[Any], Any]
 def results(work: Callable[[TaskT], ResultT], tasks: Sequence[TaskT], jobs: int) -> Iterator[ResultT]:
     """What `work` makes of each task, in order.
 
+    Whatever ends it early, Ctrl-C first of all, ends the processes at once, in the midst of their work: a task may be a
+    whole shard.
+
     Args:
-        work: pickled once for each process. jobs: processes; 1 works in this one.
+        work: pickled once for each process; changes nothing. jobs: processes; 1 works in this one.
     """
     if jobs <= 1 or len(tasks) <= 1:
         yield from map(work, tasks)
         return
     # Spawned, not forked: the parent may already hold torch's threads.
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context, initializer=_begin, initargs=(work,))
     try:
-        with _interrupts_ignored():
+        with _interrupts_deferred():
             found = executor.map(_run, tasks)
         yield from found
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes that start in here ignore Ctrl-C, which reaches all of a terminal: the parent decides what it means."""
-    if threading.current_thread() is not threading.main_thread():
+def _interrupts_deferred() -> Iterator[None]:
+    """Processes that start in here never see Ctrl-C, which reaches all of a terminal: the parent decides what it means,
+    as soon as they have started."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield  # only the main thread may change it, and only there does Ctrl-C arrive
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    seen: list[int] = []
+    # The mask is what processes inherit; the handler is for signals that another thread of this one takes.
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, before)
+    if seen:
+        raise KeyboardInterrupt
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
