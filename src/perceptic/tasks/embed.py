@@ -6,7 +6,7 @@ A video's vector is the mean of its normalised frame embeddings, normalised (spe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -153,16 +153,8 @@ def embed_to_file(
         todo = [file for file in files if not _is_done(file, journal.done)]
         saver = _Saver(journal.append, save_every_seconds)
         rows = embed_files(encoder, todo, num_frames=num_frames, batch_size=batch_size, on_progress=on_progress)
-        try:
-            with closing(rows):
-                for row in chain(_missing_rows(media), rows):
-                    saver.add(row)
-        except KeyboardInterrupt:
-            saver.flush()
-            left = len(todo) + len(media.missing) - saver.num_rows
-            message = f"All but {left} of {len(files)} files are saved; run the same command again to continue."
-            raise KeyboardInterrupt(message) from None
-        saver.flush()
+        with closing(rows):
+            saver.add_all(chain(_missing_rows(media), rows), len(todo) + len(media.missing), len(files))
         journal.finish()
     return EmbedSummary(
         output=str(output),
@@ -227,6 +219,18 @@ class _Saver:
         self.failures: dict[str, str] = {}
         self._rows: list[Embedding] = []
         self._last = time.monotonic()
+
+    def add_all(self, rows: Iterable[Embedding], num_rows: int, num_files: int) -> None:
+        """Save rows, `num_rows` of a run over `num_files` files. Ctrl-C saves those that are there and is passed on."""
+        try:
+            for row in rows:
+                self.add(row)
+        except KeyboardInterrupt:
+            self.flush()
+            left = num_rows - self.num_rows
+            message = f"All but {left} of {num_files} files are saved; run the same command again to continue."
+            raise KeyboardInterrupt(message) from None
+        self.flush()
 
     def add(self, row: Embedding) -> None:
         self._rows.append(row)
