@@ -1,15 +1,18 @@
 """A language model's answers to many questions: in batches, each kept as it comes, so that a run can be killed.
 
-An answer is kept by everything that decides it: weights, words, media, frames, boxes, options. A second run asks only
-what is not there; two benchmarks that ask the same share the answer.
+An answer is kept by everything that decides it: weights, the type they are computed in, words, media, frames, boxes,
+options. A second run asks only what is not there; two benchmarks that ask the same share the answer.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from perceptic.errors import DataError, MediaError
 from perceptic.evaluate.reply_store import ReplyStore, content_key
@@ -96,7 +99,12 @@ def answer_key(assistant: Assistant, question: Question, seeing: Seeing, options
         [message.role, [part if isinstance(part, str) else _facts(part) for part in message.parts]]
         for message in question.messages
     ]
-    made_with = {"weights": assistant.fingerprint, "seeing": seeing.to_dict(), "options": options.to_dict()}
+    made_with = {
+        "weights": assistant.fingerprint,
+        "dtype": str(assistant.dtype),
+        "seeing": seeing.to_dict(),
+        "options": options.to_dict(),
+    }
     return content_key({**made_with, "messages": said})
 
 
@@ -106,17 +114,23 @@ def answers_path(cache: Path | None, assistant: Assistant) -> Path | None:
 
 
 def _facts(part: MediaPart) -> dict[str, Any]:
-    """What decides how a medium looks. A file counts as unchanged with its path, size and time."""
-    if isinstance(part.source, Path):
-        try:
-            status = part.source.stat()
-            content: Any = [str(part.source.resolve()), status.st_size, status.st_mtime_ns]
-        except OSError:
-            content = str(part.source)
-    else:
-        content = part.identity if part.identity is not None else id(part.source)
+    """What decides how a medium looks."""
     own = {name: getattr(part, name) for name in ("max_num_tiles", "num_frames", "start_seconds", "end_seconds")}
-    return {"kind": part.kind, "content": content, "boxes": _boxes(part), **own}
+    return {"kind": part.kind, "content": _content(part), "boxes": _boxes(part), **own}
+
+
+def _content(part: MediaPart) -> Any:
+    """What stands for a medium's content. A file counts as unchanged with its path, size and time."""
+    source = part.source
+    if isinstance(source, Path):
+        try:
+            status = source.stat()
+        except OSError:
+            return str(source)
+        return [str(source.resolve()), status.st_size, status.st_mtime_ns]
+    if isinstance(source, Image.Image):
+        return [source.mode, source.size, hashlib.blake2b(source.tobytes(), digest_size=16).hexdigest()]
+    return part.identity
 
 
 def _boxes(part: MediaPart) -> Any:
