@@ -11,7 +11,7 @@ import pytest
 from perceptic.errors import ConfigError
 from perceptic.evaluate.benchmark import suites
 from perceptic.evaluate.request import Common, ModelUnderTest, Request
-from perceptic.evaluate.world_plm import Options, run, world_plm_results
+from perceptic.evaluate.world_plm import Options, run
 from perceptic.tasks.world_exam_items import SECTIONS, ExamWorld
 
 ENTRIES = [entry for entry in suites()["world"] if entry.task == "world_plm"]
@@ -64,18 +64,6 @@ def test_mistakes_have_pictures_and_a_limit_holds() -> None:
     assert len(measured.items) == 3
     assert measured.metrics["score"].value == 0
     assert all(mistake.image and mistake.image.startswith(b"\x89PNG") for mistake in measured.details.mistakes)
-
-
-def test_results_of_a_loaded_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    from perceptic.evaluate import world_plm
-
-    monkeypatch.setattr(world_plm, "Assistant", Knowing)
-    model: Any = Knowing("shape", 6)
-    (result,) = world_plm_results(model, sections=["shape"], items=6)
-    assert (result.benchmark, result.model, result.num_items) == ("world-plm-shape", "knowing", 6)
-    assert result.metrics["score"].value == 100
-    assert result.settings["options"]["section"] == "shape"
-    assert world_plm_results(model, sections=[]) == []
 
 
 def test_what_does_not_exist() -> None:

@@ -7,23 +7,17 @@ question is asked about another item's picture.
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from perceptic.evaluate.benchmark import suites
 from perceptic.evaluate.pictures import small_picture
-from perceptic.evaluate.request import Common, ModelUnderTest, Request
-from perceptic.evaluate.result import Details, EvalResult, Measured, Mistake, Score, make_result, versions
-from perceptic.tasks.assistant import Assistant
+from perceptic.evaluate.request import Request
+from perceptic.evaluate.result import Details, Measured, Mistake, Score
 from perceptic.tasks.world_exam import SCORES, ExamAnswer, ExamScore, take_world_exam
 from perceptic.tasks.world_exam_items import SECTIONS, ExamWorld
 
-SUITE_TASK = "world_plm"
 _MISTAKES = 12
 
 
@@ -73,44 +67,6 @@ def run(request: Request[Options]) -> Measured:
         "reading": SECTIONS[score.section].score,
     }
     return Measured(metrics, items, facts, Details(mistakes=_mistakes(score)))
-
-
-def world_plm_results(
-    model: str | Path | Assistant,
-    *,
-    sections: Sequence[str] | None = None,
-    items: int = 60,
-    seed: int = 0,
-    split: str = "validation",
-    device: str = "auto",
-) -> list[EvalResult]:
-    """Every section of the world's exam as results.
-
-    Args:
-        model: a name, a folder, or an `Assistant` that is loaded already.
-        sections: all by default.
-
-    Raises:
-        ConfigError: an unknown section or split.
-        WeightsError and its kinds: the model cannot be loaded.
-    """
-    name = model.name if isinstance(model, Assistant) else str(model)
-    tested = ModelUnderTest(name, device=device)
-    if isinstance(model, Assistant):
-        tested.__dict__["assistant"] = model  # cached_property: as if it had been loaded
-    common = Common(seed=seed)
-    wanted = set(sections) if sections is not None else None
-    results = []
-    for benchmark in suites()["world"]:
-        section = str(benchmark.options.get("section", ""))
-        if benchmark.task != SUITE_TASK or (wanted is not None and section not in wanted):
-            continue
-        options = Options(section, items, split)
-        started = time.monotonic()
-        measured = run(Request(benchmark, tested, options, None, common))
-        settings = {"options": vars(options), **common.settings(), "versions": versions()}
-        results.append(make_result(benchmark, tested.name, measured, settings, time.monotonic() - started))
-    return results
 
 
 @functools.lru_cache(maxsize=2)
