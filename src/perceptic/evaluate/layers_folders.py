@@ -70,7 +70,7 @@ class FolderData:
         return f"{self.root.resolve()}, {self.preprocessing.image_size} px, limit {self.limit}"
 
     def classification(self) -> Classification:
-        folder = self._require("classification")
+        folder = _task_folder(self.root, "classification")
         names = sorted((one.name for one in (folder / "train").iterdir() if one.is_dir()), key=natural_key)
         if len(names) < 2:
             raise DataError(f"{folder / 'train'}: expected a folder for each of at least two classes")
@@ -80,7 +80,7 @@ class FolderData:
 
     def retrieval(self) -> Retrieval:
         own = self.root / "retrieval"
-        folder = own if own.is_dir() else self._require("classification") / "test"
+        folder = own if own.is_dir() else _task_folder(self.root, "classification") / "test"
         files = self._some(_pictures_in(folder))
         return Retrieval(
             Pictures(_identity("changed", files), len(files), lambda index: self._changed(files[index])),
@@ -89,18 +89,18 @@ class FolderData:
         )
 
     def segmentation(self) -> Segmentation:
-        folder = self._require("segmentation")
+        folder = _task_folder(self.root, "segmentation")
         sets = [self._dense(folder, "annotations", part, self._mask) for part in ("training", "validation")]
         largest = max(int(one.truth[one.truth != VOID].max(initial=0)) for one in sets)
         return Segmentation(sets[0], sets[1], tuple(f"class {number + 1}" for number in range(largest + 1)))
 
     def depth(self) -> Depth:
-        folder = self._require("depth")
+        folder = _task_folder(self.root, "depth")
         sets = [self._dense(folder, "depths", part, self._depths) for part in ("training", "validation")]
         return Depth(sets[0], sets[1], "metres")
 
     def tracking(self) -> Tracking:
-        folder = self._require("tracking")
+        folder = _task_folder(self.root, "tracking")
         names = self._some(_sequences(folder))
 
         def clips(start: int) -> Iterator[VideoMasks]:
@@ -111,9 +111,6 @@ class FolderData:
     def _read(self, picture: Image.Image) -> Tensor:
         # A dense truth covers the whole picture, so nothing of it may be cropped away.
         return ImageTransform(self.preprocessing.replace(resize_mode="squash"))(picture)
-
-    def _require(self, task: str) -> Path:
-        return _task_folder(self.root, task)
 
     def _some(self, items: list[ItemT]) -> list[ItemT]:
         if self.limit is None or len(items) <= self.limit:
