@@ -16,7 +16,7 @@ from perceptic import world
 from perceptic.configs_plm import PerceptionLMPreprocessing
 from perceptic.data.plm_rows import ImageRow, VideoRow
 from perceptic.data.registry import open_mix, parse_mix, read_registry
-from perceptic.evaluate.claims import frames, mini, overlay, runner, targeted
+from perceptic.evaluate.claims import frames, language, overlay, runner, targeted
 from perceptic.evaluate.claims.claim import Claim, Quantity, SeedResult, Setting, judge_all
 from perceptic.evaluate.claims.language import Choice, Lesson, Marks, marks, named_choice, write_lessons
 from perceptic.evaluate.claims.mini import Arm, mini_recipe, run_name
@@ -31,8 +31,10 @@ from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.train.plm_recipe import PlmRecipe
 from perceptic.train.recipe import load_recipe
+from perceptic.weights.plm_folder import read_plm_folder
+from perceptic.weights.plm_sources import find_plm_folder
 
-ARMS = (targeted.GENERIC, targeted.WITH_FINE, targeted.WITH_TIMED, *frames.FEWER_FRAMES.values())
+ARMS = (targeted.GENERIC, targeted.WITH_FINE, *frames.SEEING_FRAMES.values())
 ARMS = (*ARMS, frames.ONE_CHUNK, frames.TILED, overlay.DRAWN, overlay.WRITTEN)
 
 
@@ -198,13 +200,24 @@ def test_every_arm_is_a_recipe(arm: Arm, few: None, tmp_path: Path) -> None:
     path.write_text(mini_recipe(arm.recipe))
     recipe = load_recipe(path, (*arm.scaled(0.5).all_changes, *arm.prepare(tmp_path), "seed=1"))
     assert isinstance(recipe, PlmRecipe)
-    assert recipe.num_steps == 150
+    assert recipe.num_steps == 120
     (phase,) = recipe.phases
     assert recipe.data.registry is not None
     open_mix(parse_mix(phase.mix), read_registry(Path(recipe.data.registry)))
-    wanted = {"2 frames": (2, 1), "4 frames": (4, 1), "four tiles": (8, 4)}.get(arm.name, (8, 1))
+    wanted = {"2 frames": (2, 1), "8 frames": (8, 1), "four tiles": (4, 4)}.get(arm.name, (4, 1))
     assert (phase.settings.max_video_frames, phase.settings.max_num_tiles) == wanted
     assert phase.settings.vision_input_type == ("thumb+tile" if arm is frames.TILED else "vanilla")
+
+
+def test_arms_that_see_more_see_as_many_samples(few: None, tmp_path: Path) -> None:
+    def room(arm: Arm) -> int:
+        (tokens,) = (change for change in arm.prepare(tmp_path) if change.startswith("phases.0.max_tokens="))
+        return int(tokens.partition("=")[2])
+
+    tokens_per_chunk = read_plm_folder(find_plm_folder("PLM-Nano")).config.tokens_per_chunk
+    fewer, more = frames.SEEING_FRAMES[2], frames.SEEING_FRAMES[8]
+    assert room(more) - room(fewer) == targeted.SAMPLES * 6 * tokens_per_chunk
+    assert len({run_name(arm, 0) for arm in ARMS}) == len(ARMS)
 
 
 def test_runs_and_results_are_of_one_set_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +230,7 @@ def test_runs_and_results_are_of_one_set_of_weights(tmp_path: Path, monkeypatch:
     claim = Claim(99, "T", "S", "E", (Quantity("gain", "points", "above"),), experiment, 1.0, begins_with="PLM-Nano")
     names = []
     for weights in ("one", "one", "other"):
-        for module in (mini, runner):
+        for module in (language, runner):
             monkeypatch.setattr(module, "weights_of", lambda model, weights=weights: weights)
         names.append(run_name(targeted.GENERIC, 0))
         run_claim(claim, ClaimOptions(num_seeds=1), tmp_path)
@@ -292,7 +305,7 @@ def test_nothing_is_decided_without_a_condition(tmp_path: Path) -> None:
 def test_a_claim_runs_from_end_to_end(claim: Claim, few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One step an arm, on a few clips: every effect and score is there."""
     monkeypatch.setattr(overlay, "_CLIPS", 4)
-    found = claim.run(0, Setting(tmp_path, scale=1 / 300))
+    found = claim.run(0, Setting(tmp_path, scale=1 / 240))
     assert set(found.effects) == {quantity.name for quantity in claim.quantities}
     assert all(0 <= score <= 100 for score in found.scores.values())
     recipes = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("runs/*/recipe.yaml")]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from perceptic.evaluate.claims.mini import Arm
+from perceptic.evaluate.claims.mini import Arm, weights_of
 from perceptic.files import write_bytes, write_text
 from perceptic.inference.sampling import GenerationOptions
 from perceptic.media.collection import MediaKind
@@ -31,6 +31,8 @@ BEGINS_WITH = "PLM-Nano"
 _SUFFIXES: Mapping[MediaKind, str] = {"image": "png", "video": "mp4"}
 _SHORT = GenerationOptions(max_new_tokens=8)
 _BATCH = 16
+_TEXT_TOKENS = 100
+"""Of a sample: the system prompt, questions and answers."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +77,29 @@ def write_lessons(folder: Path, sets: Callable[[], Mapping[str, Iterable[Lesson]
     return registry
 
 
-def tuning(name: str, mix: str, write: Callable[[Path], Path], stage: Sequence[str] = ()) -> Arm:
+def tuning(
+    name: str, mix: str, write: Callable[[Path], Path], *, chunks: int, samples: int, stage: Sequence[str] = ()
+) -> Arm:
     """PLM-Nano gone on with on a mix of the sets that `write` writes below a folder.
 
     Args:
-        stage: "field=value" of `PlmStage`, what the arm looks at.
+        chunks: of a sample; samples: that a step's tokens make room for, so that arms that see more of each sample see
+            as many samples. stage: "field=value" of `PlmStage`, what the arm looks at.
     """
     changes = (f"phases.0.mix={mix}", *(f"phases.0.stage_overrides.{change}" for change in stage))
 
     def prepare(work: Path) -> tuple[str, ...]:
-        pooling = read_plm_folder(find_plm_folder(BEGINS_WITH)).config.pooling_ratio
-        return f"data.registry={write(work)}", f"phases.0.stage_overrides.pooling_ratio={pooling}"
+        config = read_plm_folder(find_plm_folder(BEGINS_WITH)).config
+        return (
+            f"data.registry={write(work)}",
+            f"phases.0.stage_overrides.pooling_ratio={config.pooling_ratio}",
+            f"phases.0.max_tokens={samples * (chunks * config.tokens_per_chunk + _TEXT_TOKENS)}",
+        )
 
-    return Arm(name, changes, recipe="language", prepare=prepare, begins_with=BEGINS_WITH)
+    def origin() -> str:
+        return f"{weights_of(BEGINS_WITH)}, {samples} samples of {chunks} chunks"
+
+    return Arm(name, changes, recipe="language", prepare=prepare, origin=origin)
 
 
 def marks(model: str | Path, asked: Mapping[str, Sequence[Choice]], seeing: Seeing | None = None) -> dict[str, Marks]:

@@ -30,7 +30,7 @@ class Arm:
         changes: "key=value" as `perceptic train --set` takes them. recipe: a YAML file beside this module.
         stages: (pixels a side, steps) one after the other; () for those of the recipe.
         prepare: writes data below the work folder where they are missing, and returns the changes that name them.
-        begins_with: the bundled language model that the recipe begins with, whose weights decide too.
+        origin: what else decides the weights, asked for when the arm is trained.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Arm:
     stages: tuple[tuple[int, int], ...] = ()
     recipe: str = "mini"
     prepare: Callable[[Path], tuple[str, ...]] = lambda work: ()
-    begins_with: str = ""
+    origin: Callable[[], str] = lambda: ""
 
     def scaled(self, scale: float) -> Arm:
         """The arm with `scale` times the steps."""
@@ -72,8 +72,9 @@ def weights_of(model: str) -> str:
 
 def run_name(arm: Arm, seed: int) -> str:
     """A folder name for an arm: its name for people and a digest of everything that decides the weights."""
-    origin = [weights_of(arm.begins_with)] if arm.begins_with else []
-    facts = json.dumps([parse_yaml(mini_recipe(arm.recipe), arm.recipe), sorted(arm.all_changes), seed, *origin])
+    origin = arm.origin()
+    known = [parse_yaml(mini_recipe(arm.recipe), arm.recipe), sorted(arm.all_changes), seed]
+    facts = json.dumps([*known, origin] if origin else known)
     return f"{arm.name}-seed{seed}-{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
 
 

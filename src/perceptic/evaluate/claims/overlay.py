@@ -26,7 +26,9 @@ from perceptic.world.randomness import pick, seeded
 
 _SIZE = 64
 _TRAIN, _TEST, _CLIPS = 3000, 100, 60
-_BATCH = 16
+_SAMPLES, _BATCH = 10, 16
+"""Pictures of a step, and questions answered together."""
+
 _STROKE, _ROOM = 2, 3
 """Pixels of the outline, and between the object and the outer edge of it: a tight box would cover the object."""
 
@@ -108,8 +110,8 @@ def _written(kind: str, pair: Pair, which: int) -> str:
     return _WRITTEN.format(kind, region_text(pair.boxes[which], _SIZE, _SIZE))
 
 
-DRAWN = tuning("drawn boxes", "drawn:1", write_pairs)
-WRITTEN = tuning("written boxes", "written:1", write_pairs)
+DRAWN = tuning("drawn boxes", "drawn:1", write_pairs, chunks=1, samples=_SAMPLES)
+WRITTEN = tuning("written boxes", "written:1", write_pairs, chunks=1, samples=_SAMPLES)
 
 
 @functools.cache
@@ -179,11 +181,11 @@ CLAIM = Claim(
     title="A drawn box suffices to ask about a region",
     statement="PLM is asked about a region of a video by a red rectangle drawn on the frames, and describes it, "
     "says what happens in it and when (RCap 46.6, RTLoc 59.1 for the 8B), without any change of the model.",
-    experiment="PLM-Nano goes on for 300 steps of 1,024 tokens on pictures of two objects and questions for the "
-    "colour and shape of one of them, which a red rectangle shows, or (the other arm) its corners in words. Held "
-    f"out: both objects of {_TEST} pictures; two answers each, one that is neither counts as a guess. Without a box "
-    "both objects get one answer, which is right for half of them. Beside it, the bundled model's RCap about "
-    f"{_CLIPS} clips of several objects, with and without the box it knows.",
+    experiment="PLM-Nano goes on for 240 steps of 10 pictures of two objects and questions for the colour and "
+    "shape of one of them, which a red rectangle shows, or (the other arm) its corners in words. Held out: both "
+    f"objects of {_TEST} pictures; two answers each, one that is neither counts as a guess. Without a box both "
+    f"objects get one answer, which is right for half of them. Beside it, the bundled model's RCap about {_CLIPS} "
+    "clips of several objects, with and without the box it knows.",
     quantities=(
         Quantity("answers that name one of the two objects", "%", "above", 80.0, is_condition=True),
         Quantity("a drawn box above none", "points", "above", threshold=10.0),
