@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from perceptic.data.batches import Batch
 from perceptic.data.mixing import Reader
+from perceptic.errors import ConfigError
 from perceptic.train import encoder_data, encoder_setup, mask_regularisation, runs
 from perceptic.train.recipe import load_recipe
 
@@ -85,8 +87,12 @@ def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
         ),
     }
     encoders = {name: {"recipe": ENCODER, "changes": found} for name, found in changes.items()}
-    return {**encoders, "plm": {"recipe": PLM, "changes": ()}}
+    decoders = {"plm": (), "tensor": TENSOR, "muon": ("optimizer={name: muon, eps: 1.0e-8, clip_norm: 1.0}",)}
+    return {**encoders, **{name: {"recipe": PLM, "changes": found} for name, found in decoders.items()}}
 
+
+TENSOR = ("parallel.tensor=2", "average.decay=0.9")
+"""A team of two; on its own, a process takes no notice."""
 
 JOBS = tuple(jobs_in(Path()))
 
@@ -119,6 +125,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, data_cache: Path, recipes_w
 
 class BothStreams:
     """The batches of two processes' streams, put together for one process."""
+
+    skipped = None
 
     skipped = None
 
@@ -167,18 +175,21 @@ def alone(
     return run
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_two_processes_are_one(folder: Path, alone: Callable[[str], Path], name: str) -> None:
-    """Every figure that a step reports, to 1e-4, and the weights that are exported."""
-    run = alone(name)
-    one, two = lines(run), lines(folder / name)
+def check_same(run: Path, other: Path, tolerance: float = 1e-4) -> None:
+    """Every figure that a step reports, and the weights that are exported."""
+    one, two = lines(run), lines(other)
     assert len(one) == len(two) >= 3
     for wanted, found in zip(one, two, strict=True):
         figures = {key: value for key, value in wanted.items() if "seconds" not in key and key != "phase"}
-        assert {key: found[key] for key in figures} == pytest.approx(figures, abs=1e-4, rel=1e-4)
-    weights = [load_file(out / "model" / "model.safetensors") for out in (run, folder / name)]
+        assert {key: found[key] for key in figures} == pytest.approx(figures, abs=tolerance, rel=tolerance)
+    weights = [load_file(out / "model" / "model.safetensors") for out in (run, other)]
     for key, value in weights[0].items():  # of bf16; where they are about 0, AdamW's steps follow the sign of noise
         torch.testing.assert_close(weights[1][key], value, rtol=0.01, atol=2e-3, msg=key)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_two_processes_are_one(folder: Path, alone: Callable[[str], Path], name: str) -> None:
+    check_same(alone(name), folder / name, 1e-3 if name == "muon" else 1e-4)  # Muon computes in bf16
 
 
 def test_the_best_is_not_the_last(folder: Path) -> None:
@@ -188,3 +199,39 @@ def test_the_best_is_not_the_last(folder: Path) -> None:
     run = json.loads((folder / "best" / "checkpoints" / "best" / "run.json").read_text())
     assert run["best"] == min(losses)
     assert run["step"] == losses.index(min(losses)) + 1
+
+
+@pytest.mark.slow
+def test_two_teams_of_two_are_one_process_and_go_on_where_one_has_ended(
+    folder: Path, alone: Callable[[str], Path], data_cache: Path, tmp_path: Path, recipes_worker: ModuleType
+) -> None:
+    """Also stopped by a signal to one process of the four; and with the files of the one, its best and its average."""
+    run = alone("tensor")
+    job = {"recipe": PLM, "changes": TENSOR}
+    stop = {"rank": 3, "signal": "SIGTERM", "step": 1}
+    (tmp_path / "again").mkdir()
+    shutil.copytree(run, tmp_path / "again" / "one", ignore=shutil.ignore_patterns("model"))
+    jobs = {
+        "stopped": {**job, "event": stop, "out": "four"},
+        "gone on": {**job, "out": "four"},
+        "ended": {**job, "out": "one"},
+    }
+    assert recipes_worker.run_jobs(tmp_path / "again", data_cache, jobs, 4) == [0] * 4
+    check_same(run, tmp_path / "again" / "four")
+    check_same(run, tmp_path / "again" / "one")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        (ENCODER, (), "parallel.tensor: splits a language model's decoder"),
+        (PLM, ("lora={rank: 2}",), "goes without 'lora'"),
+        (PLM, ("compile=true",), "goes without 'compile'"),
+    ],
+)
+def test_teams_that_cannot_be_are_refused(recipe: str, changes: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    loaded = load_recipe(tmp_path / "recipe.yaml", (*changes, "parallel.tensor=2"))
+    with pytest.raises(ConfigError, match=message):
+        runs.train(loaded, tmp_path / "run", tmp_path)
+    assert not (tmp_path / "run").exists()

@@ -43,14 +43,7 @@ def shard_decoder(model: PerceptionLM, mesh: DeviceMesh) -> PerceptionLM:
         raise ConfigError("only decoders of plain matrices can be split over processes: load without weights=...")
     if any(isinstance(parameter, DTensor) for parameter in model.decoder.parameters()):
         raise ConfigError("the decoder is split already")
-    for name in ("num_kv_heads", "n_heads", "ffn_width"):
-        if getattr(config, name) % processes:
-            raise ConfigError(
-                f"the decoder's {name} of {getattr(config, name)} cannot be shared evenly by {processes} processes"
-            )
-    for block in model.decoder.layers:
-        plan: dict[str, ParallelStyle] = {name: ColwiseParallel() for name in _COLUMNS}
-        parallelize_module(block, mesh, plan | {name: RowwiseParallel() for name in _ROWS})
+    split_blocks(model.decoder, mesh)
     share = config.replace(
         n_heads=config.n_heads // processes,
         n_kv_heads=config.num_kv_heads // processes,
@@ -59,3 +52,20 @@ def shard_decoder(model: PerceptionLM, mesh: DeviceMesh) -> PerceptionLM:
     model.decoder.config = share
     model.config = model.config.replace(decoder=share)
     return model
+
+
+def split_blocks(decoder: Decoder, mesh: DeviceMesh) -> None:
+    """Split the matrices of a decoder's blocks, in place; they compute as before, every process with the same inputs.
+
+    Raises:
+        ConfigError: heads, key-value heads or feed-forward channels that the processes cannot share evenly.
+    """
+    for name in ("num_kv_heads", "n_heads", "ffn_width"):
+        if getattr(decoder.config, name) % mesh.size():
+            raise ConfigError(
+                f"the decoder's {name} of {getattr(decoder.config, name)} cannot be shared evenly by {mesh.size()} "
+                "processes"
+            )
+    for block in decoder.layers:
+        plan: dict[str, ParallelStyle] = {name: ColwiseParallel() for name in _COLUMNS}
+        parallelize_module(block, mesh, plan | {name: RowwiseParallel() for name in _ROWS})

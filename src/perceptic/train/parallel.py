@@ -13,6 +13,7 @@ always, in a group of their own that waits for a day: the others wait there whil
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class Processes:
     Attributes:
         rank: of `count`. machines: on which they run.
         device: that this one trains on.
+        tensor: neighbours that do the same work together, each with a share of the decoder; they read the same data.
     """
 
     device: torch.device
@@ -91,6 +93,19 @@ class Processes:
     count: int = 1
     machines: int = 1
     control: ProcessGroup | None = None
+    tensor: int = 1
+
+    def teamed(self, tensor: int) -> Processes:
+        """The same in teams of `tensor` neighbours; a process on its own has no neighbours.
+
+        Raises:
+            ConfigError: the processes cannot form such teams.
+        """
+        if self.count == 1:
+            return self
+        if self.count % tensor:
+            raise ConfigError(f"parallel.tensor: {self.count} processes cannot form teams of {tensor}")
+        return dataclasses.replace(self, tensor=tensor)
 
     @property
     def is_first(self) -> bool:
@@ -100,7 +115,7 @@ class Processes:
     @property
     def reader(self) -> Reader:
         """Which share of the data this process reads."""
-        return Reader(self.rank, self.count)
+        return Reader(self.rank // self.tensor, self.count // self.tensor)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process. All must ask."""
@@ -115,11 +130,11 @@ class Processes:
         return {name: means[name] for name in values}
 
     def combine(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Figures of all processes as one: counts (whole numbers) are added, others averaged."""
+        """Figures of all processes as one: counts (whole numbers) are added, once for a team, others averaged."""
         sums = self._sums([float(figures[name]) for name in sorted(figures)])
         total = dict(zip(sorted(figures), sums, strict=True))
         return {
-            name: int(total[name]) if isinstance(value, int) else total[name] / self.count
+            name: int(total[name]) // self.tensor if isinstance(value, int) else total[name] / self.count
             for name, value in figures.items()
         }
 

@@ -5,11 +5,16 @@ forms one more group, which stays gathered from a step's first use to the end of
 `decoder.logits` or `visual.forward_features` may be called between. Gradients arrive as means over all processes.
 
 `shard: none` is the same machinery with groups of one: whole weights everywhere, gradients averaged.
+
+With `tensor: N` the matrices of a language model's decoder are first split within teams of N neighbours, by the plan of
+`inference.tensor_parallel`, and the teams then share the model as single processes do otherwise. What a team does not
+split (tower, projector, embedding, norms) its members compute alike, from the same data to the same gradients.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Final
@@ -23,8 +28,10 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from perceptic.errors import ConfigError
+from perceptic.inference.tensor_parallel import split_blocks
 from perceptic.models.decoder import DecoderBlock
 from perceptic.models.layers import Block
+from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.parallel import Processes
 from perceptic.train.parallel_recipe import ParallelRecipe
 
@@ -36,23 +43,24 @@ _SEEDS: Final = 1_000_003
 
 
 def make_mesh(recipe: ParallelRecipe, processes: Processes) -> DeviceMesh:
-    """The processes as a grid: groups that repeat the model, and the members of a group, which split it.
+    """The processes as a grid: groups that repeat the model, and the members of a group, which split it. Where members
+    are teams, the last dimension (`tensor`) is that of a team's processes.
 
-    Rank = group * members + member, so every process has a place of its own (perception-language-model spec 9.15).
+    Rank = (group * members + member) * team + place in the team, so every process has a place of its own
+    (perception-language-model spec 9.15).
 
     Raises:
         ConfigError: the groups cannot be of one size.
     """
-    groups = _num_groups(recipe, processes)
-    if processes.count % groups:
+    groups, members = _num_groups(recipe, processes), processes.reader.count
+    if members % groups:
         raise ConfigError(
-            f"parallel.replicate: {processes.count} processes cannot form {groups} groups of one size; "
-            "start as many processes on every machine, or set parallel.replicate"
+            f"parallel.replicate: {members} {'processes' if processes.tensor == 1 else 'teams of processes'} cannot "
+            f"form {groups} groups of one size; start as many processes on every machine, or set parallel.replicate"
         )
-    if groups == 1:
-        return init_device_mesh(processes.device.type, (processes.count,), mesh_dim_names=("shard",))
-    shape = (groups, processes.count // groups)
-    return init_device_mesh(processes.device.type, shape, mesh_dim_names=("replicate", "shard"))
+    shape = {"replicate": groups, "shard": members // groups, "tensor": processes.tensor}
+    names = tuple(name for name, size in shape.items() if size > 1 or name == "shard")
+    return init_device_mesh(processes.device.type, tuple(shape[name] for name in names), mesh_dim_names=names)
 
 
 def _num_groups(recipe: ParallelRecipe, processes: Processes) -> int:
@@ -60,7 +68,7 @@ def _num_groups(recipe: ParallelRecipe, processes: Processes) -> int:
         case "full":
             return 1
         case "none":
-            return processes.count
+            return processes.reader.count
         case _:
             return recipe.replicate or processes.machines
 
@@ -76,9 +84,24 @@ def share_model(model: nn.Module, recipe: ParallelRecipe, processes: Processes) 
     if recipe.activation_checkpointing:
         model.set_grad_checkpointing(True)  # type: ignore[operator]  # every model of ours has it
     if processes.count > 1:
-        if processes.rank:  # all have drawn the same weights; from now on, each draws its own DropPath and masks
-            torch.manual_seed(torch.initial_seed() + _SEEDS * processes.rank)
-        shard_model(model, make_mesh(recipe, processes), torch.bfloat16 if recipe.gather == "bf16" else None)
+        reader = processes.reader.index
+        if reader:  # all have drawn the same weights; from now on, each draws its own DropPath and masks
+            torch.manual_seed(torch.initial_seed() + _SEEDS * reader)
+        mesh = make_mesh(recipe, processes)
+        if processes.tensor > 1:
+            mesh = _split_within_teams(model, mesh)
+        shard_model(model, mesh, torch.bfloat16 if recipe.gather == "bf16" else None)
+
+
+def _split_within_teams(model: nn.Module, mesh: DeviceMesh) -> DeviceMesh:
+    """Split the decoder; returns the mesh without the teams' dimension."""
+    assert isinstance(model, PerceptionLM)  # `runs.train` refuses other recipes
+    # It warns of sums over two dimensions made one after the other, once for each kind: norms and the export need them.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+    split_blocks(model.decoder, mesh["tensor"])
+    names = mesh.mesh_dim_names
+    assert names is not None
+    return mesh[names[:-1]]
 
 
 def shard_model(model: nn.Module, mesh: DeviceMesh, gather: torch.dtype | None = None) -> None:
@@ -132,12 +155,13 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest: float | None) ->
     trained = [parameter for parameter in parameters if parameter.grad is not None]
     if not any(isinstance(parameter, DTensor) for parameter in trained):
         return float(nn.utils.clip_grad_norm_(trained, float("inf") if largest is None else largest))
-    # One operation takes tensors of one kind: those that processes share, and scalars.
-    kinds = [[p for p in trained if isinstance(p, DTensor) is shared] for shared in (True, False)]
-    norms = [_norm(parameters) for parameters in kinds if parameters]
-    norm = torch.stack(norms).norm() if norms else torch.zeros(())
+    # One operation takes tensors of one kind: those that the same processes share, and scalars.
+    kinds: dict[DeviceMesh | None, list[nn.Parameter]] = {}
+    for parameter in trained:
+        kinds.setdefault(parameter.device_mesh if isinstance(parameter, DTensor) else None, []).append(parameter)
+    norm = torch.stack([_norm(parameters) for parameters in kinds.values()]).norm()
     if largest is not None:
-        for parameters in kinds:
+        for parameters in kinds.values():
             nn.utils.clip_grads_with_norm_(parameters, largest, norm)
     return float(norm)
 

@@ -24,6 +24,7 @@ from perceptic.train.metrics import StepMetrics
 from perceptic.train.parallel import Processes, joined
 from perceptic.train.parallel_model import whole_weights
 from perceptic.train.parts import DataProgress, RunContext, Setup
+from perceptic.train.plm_recipe import PlmRecipe
 from perceptic.train.profiling import StepProfiler
 from perceptic.train.recipe import AnyRecipe, build_recipe, parse_yaml
 from perceptic.train.setup import prepare
@@ -76,10 +77,12 @@ def train(
         TrainError: `out` holds a run of another recipe, no checkpoint can be read, or the loss is not finite.
         DataError: data that cannot be read.
         OutputError: nothing can be written to `out`, or another process trains there.
+        ConfigError: the recipe cannot be carried out by these processes.
     """
+    _check_teams(recipe)
     busy = f"{out}: another process is training there; wait for it, or choose another --out"
     with contextlib.ExitStack() as held:
-        processes = held.enter_context(joined(recipe.device))
+        processes = held.enter_context(joined(recipe.device)).teamed(recipe.parallel.tensor)
         with processes.first_goes_ahead():
             if processes.is_first:
                 held.enter_context(exclusive_lock(out / ".lock", busy))
@@ -88,6 +91,17 @@ def train(
         told = callbacks if callbacks is not None and processes.is_first else RunCallbacks()
         context = _context(recipe, out, cache, fresh, workers, told, processes)
         return _train(recipe, context, fresh, told.on_start)
+
+
+def _check_teams(recipe: AnyRecipe) -> None:
+    """Raises ConfigError where `parallel.tensor` cannot be had."""
+    if recipe.parallel.tensor == 1:
+        return
+    if not isinstance(recipe, PlmRecipe):
+        raise ConfigError("parallel.tensor: splits a language model's decoder, and this recipe trains none")
+    for key, there in (("lora", recipe.lora is not None), ("compile", recipe.compile)):
+        if there:
+            raise ConfigError(f"parallel.tensor: goes without '{key}'; split with parallel.shard alone")
 
 
 def _context(

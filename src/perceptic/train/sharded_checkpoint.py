@@ -138,10 +138,13 @@ class ShardedCheckpoints:
     def load_best(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Put the best weights in place. Raises TrainError if there are none or they are damaged."""
         self.wait()
-        problem = self._problem(self.folder / _BEST)
+        best = self.folder / _BEST
+        # One process may have measured it, in a file; a folder would be a better one since.
+        path = best if best.is_dir() else best.with_name(f"{_BEST}.pt")
+        problem = self._problem(path)
         if problem is not None:
-            raise TrainError(f"{self.folder / _BEST}: is damaged ({problem})")
-        self._load(self.folder / _BEST, model, optimizer, None)
+            raise TrainError(f"{path}: is damaged ({problem})")
+        self._load(best, model, optimizer, None)
 
     def _load(self, path: Path, model: nn.Module, optimizer: Optimizer, average: dict[str, Any] | None) -> None:
         try:
@@ -158,8 +161,8 @@ class ShardedCheckpoints:
             else:
                 whole = read_state(path.with_name(f"{path.name}.pt"))
                 load_whole(model, optimizer, whole.model, whole.optimizer)
-                for name, value in (whole.average or {}).items():
-                    put_whole((average or {})[name], value)
+                for name, tensor in (average or {}).items():
+                    put_whole(tensor, (whole.average or {})[name])
         except (RuntimeError, ValueError, KeyError, CheckpointException) as error:
             raise TrainError(f"{path}: does not fit the recipe's model; use --fresh. {error}") from error
 
@@ -178,8 +181,15 @@ class ShardedCheckpoints:
             "device_random_state": _to_text(state.device_random_state),
             "data": state.data,
         }
-        processes = self._processes.gather(own)
-        return {"step": state.step, "samples": state.samples, "best": state.best, "processes": processes}
+        # One of each team: its members read the same data and draw the same numbers.
+        processes = self._processes.gather(own)[:: self._processes.tensor]
+        return {
+            "step": state.step,
+            "samples": state.samples,
+            "best": state.best,
+            "processes": processes,
+            "writers": self._processes.count,
+        }
 
     def _publish(self, unfinished: Path, path: Path, run: dict[str, Any]) -> None:
         write_text(unfinished / _RUN, json.dumps(run))
@@ -208,7 +218,7 @@ class ShardedCheckpoints:
         return next((problem for problem in found if problem is not None), None)
 
     def _read(self, path: Path) -> tuple[TrainState, tuple[str, ...]]:
-        count, rank = self._processes.count, self._processes.rank
+        count, rank = self._processes.reader.count, self._processes.reader.index
         if path.suffix == ".pt":
             state = read_state(path)
             saved = [SavedProcess(state.random_state, state.device_random_state, state.data)]
@@ -352,7 +362,7 @@ def _first_problem(path: Path, processes: Processes) -> str | None:
         run = json.loads((path / _RUN).read_text(encoding="utf-8"))
         if not (path / ".metadata").stat().st_size:
             return ".metadata is empty"
-        for rank in range(processes.rank, len(run["processes"]), processes.count):
+        for rank in range(processes.rank, run.get("writers", len(run["processes"])), processes.count):
             sums = json.loads((path / f"files-{rank:05d}.json").read_text(encoding="utf-8"))
             for name, wanted in sums.items():
                 if _sum(path / name) != wanted:
