@@ -128,8 +128,6 @@ class BothStreams:
 
     skipped = None
 
-    skipped = None
-
     def __init__(self, *sources: Any) -> None:
         self._sources = sources
 
