@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,18 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from perceptic import metrics
 from perceptic.errors import MediaError
 from perceptic.evaluate.features import Medium
+from perceptic.evaluate.pictures import small_picture
 from perceptic.evaluate.result import Details, Measured, Mistake, Score, class_shares
-from perceptic.media.images import load_image
-from perceptic.media.video import read_video
 
 NUM_MISTAKES = 12
 _MAX_CONFUSION = 60
-_THUMBNAIL = 128
 _MULTI_LABEL_RESAMPLES = 200  # one call of the metric each
 
 
@@ -126,19 +122,12 @@ def nearest_mistakes(
 
 
 def thumbnail(medium: Medium) -> bytes | None:
-    """A small PNG of a picture, or of a video's middle frame; None if it cannot be read any more."""
+    """What `small_picture` makes of a medium; None if it cannot be read any more."""
     try:
-        if medium.kind == "image":
-            image = load_image(medium.read())
-        else:
-            frame = read_video(medium.read(), num_frames=1).pixels[0]
-            image = Image.fromarray(frame.permute(1, 2, 0).numpy())
+        content = medium.read()
     except MediaError:
         return None
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()
+    return small_picture(content, medium.kind)
 
 
 def _mean_per_class(
