@@ -251,7 +251,7 @@ def test_nano_is_small() -> None:
     with torch.device("meta"):
         model = PerceptionLM(PLM_CONFIGS["PLM-Nano"])
     assert 3e6 < sum(p.numel() for p in model.decoder.parameters()) < 7e6
-    assert model.tokens_per_chunk == 16
+    assert model.tokens_per_chunk == 64
 
 
 @pytest.mark.parametrize("name", PLM_CONFIGS)

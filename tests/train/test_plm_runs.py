@@ -275,3 +275,16 @@ def test_dry_run_counts_without_allocating_or_exporting(recipe_path, tmp_path, c
     assert not cache.exists()
     assert perceptic(["train", str(recipe_path), "--dry-run"]) == 0
     assert f"{second['parameters']:,}" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # compiling takes a minute
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:::torch")  # its compiler warns of its own doings, which its own filters would hide
+def test_compiled_blocks_learn_the_same(own_rows, recipe_path, tmp_path):
+    """The projector alone first, then everything. No paths are dropped: compiled code draws other random numbers."""
+    few = [f"phases.{phase}.{change}" for phase in (0, 1) for change in ("steps=2", "warmup_steps=0")]
+    changes = (*own_rows, *few, "phases.1.stage_overrides.drop_path=0.0")
+    for compiled in ("false", "true"):
+        train(load_recipe(recipe_path, (*changes, f"compile={compiled}")), tmp_path / compiled, tmp_path)
+    assert len(losses(tmp_path / "true")) == 4
+    assert losses(tmp_path / "true") == pytest.approx(losses(tmp_path / "false"), rel=1e-3)

@@ -14,7 +14,7 @@ from perceptic.train.sinks import SinkName
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """LAMB or AdamW.
+    """LAMB, AdamW, or for the decoder of a language model Muon with AdamW for the rest.
 
     Attributes:
         decayed: weight decay acts on `matrices`, or on `all` (norms, biases and embeddings too, as PLM's original).
