@@ -223,8 +223,8 @@ PLM_CONFIGS: dict[str, PerceptionLMConfig] = {
         _llama(dim=4096, n_layers=32, n_heads=32, n_kv_heads=8, ffn_dim_multiplier=1.3, multiple_of=1024),
         _GIGANTIC_TOWER,
     ),
-    # The tower is PE-Core-Nano whole, its last norm included: the decoder learns faster from even features. Its 64 patches
-    # are too few to pool: four together would hold several of the world's objects.
+    # The tower is PE-Core-Nano whole, its last norm included: the decoder learns faster from even features. Its 64
+    # patches are too few to pool: four together would hold several of the world's objects.
     "PLM-Nano": PerceptionLMConfig(
         DecoderConfig(
             dim=256,

@@ -153,7 +153,10 @@ def test_tokens_follow_to_another_device(weights: str | None) -> None:
 @torch.inference_mode()
 def test_placing_again_forgets_the_last_map() -> None:
     model = build()
-    ids, pixels = torch.tensor([[1, *[model.config.image_token_id] * 16, 5]]), torch.zeros(1, 3, 64, 64)
+    ids, pixels = (
+        torch.tensor([[1, *[model.config.image_token_id] * model.tokens_per_chunk, 5]]),
+        torch.zeros(1, 3, 64, 64),
+    )
     wanted = model(ids, pixels)
     place(model, {"": "cpu"})
     place(model, {"": "cpu"})

@@ -41,6 +41,7 @@ def test_products_are_for_short_half_precision_training_on_a_cpu(monkeypatch: py
     for other in (
         short.detach(),
         short.detach().float().requires_grad_(),
+        short.detach().double().requires_grad_(),
         heads(2, 600, 0).bfloat16().requires_grad_(),
     ):
         with pytest.raises(AssertionError, match="fused"):

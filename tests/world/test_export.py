@@ -206,6 +206,9 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
         "video_drill",
         "video_locate",
         "video_tube",
+        "words_brief",
+        "words",
+        "words_video",
     }
     assert set(registry) == {f"world_{kind}" for kind in expected}
     assert all(rows_of(world / "plm" / f"{kind}.jsonl") for kind in expected)

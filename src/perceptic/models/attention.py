@@ -31,5 +31,5 @@ def attend(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, is_causal: bool = Fal
 
 
 def _trains_faster_in_products(q_BHLK: Tensor) -> bool:
-    is_half_on_cpu = q_BHLK.device.type == "cpu" and q_BHLK.dtype != torch.float32
+    is_half_on_cpu = q_BHLK.device.type == "cpu" and q_BHLK.dtype in (torch.bfloat16, torch.float16)
     return is_half_on_cpu and q_BHLK.requires_grad and q_BHLK.shape[2] < _SHORT
