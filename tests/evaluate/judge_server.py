@@ -65,8 +65,9 @@ def judge_server() -> Iterator[JudgeServer]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             canned = state.take(self.path, dict(self.headers), body)
+            time.sleep(canned.delay_seconds)
+            state.done()  # before the answer leaves: its reader may ask again at once
             try:
-                time.sleep(canned.delay_seconds)
                 if canned.drop:
                     self.connection.close()
                     return
@@ -78,8 +79,6 @@ def judge_server() -> Iterator[JudgeServer]:
                 self.wfile.write(canned.body)
             except OSError:
                 pass  # the client gave up first, as some tests want
-            finally:
-                state.done()
 
         def log_message(self, *_: object) -> None:
             pass
