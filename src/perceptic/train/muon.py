@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch.optim import AdamW, Muon, Optimizer
 
 
@@ -42,13 +41,8 @@ class MuonWithAdamW(Optimizer):
         super().load_state_dict(state_dict)
         self._share()
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update; returns what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._muon.step()
+        loss: float | None = self._muon.step(closure)
         self._adamw.step()
         return loss
