@@ -162,7 +162,7 @@ class AttentionPool(nn.Module):
         heads = (self.attn.heads, -1)
         q = q_BLD.unflatten(-1, heads).transpose(1, 2)
         k, v = (part.unflatten(-1, heads).transpose(1, 2) for part in kv_BLD.chunk(2, dim=-1))
-        y_BLD = self.attn.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        y_BLD = self.attn.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
         y_BLD = y_BLD + self.mlp(self.layernorm(y_BLD))
         y_BD: Tensor = y_BLD.squeeze(1)
         return y_BD
