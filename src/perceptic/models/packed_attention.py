@@ -2,7 +2,7 @@
 
 Padding every sample to full length costs the square of that length; here a sample costs about the square of its own. On
 a CPU samples of about one length are attended to together, on a CUDA GPU one FlexAttention kernel skips blocks in which
-nothing is visible. No mask of L x L numbers is ever made.
+nothing is visible. No mask of L x L numbers is made for a whole sequence.
 
 Shapes: B sequences, L tokens, H heads, G key-value heads, K head size, N blocks of tokens.
 """
@@ -89,8 +89,8 @@ def attend_packed(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packi
     if packing.block_mask is not None:
         y_BHLK: Tensor = _compiled_flex()(q_BHLK, k_BGLK, v_BGLK, block_mask=packing.block_mask, enable_gqa=True)
         return y_BHLK
-    one_by_one: Tensor = _attend_by_length(q_BHLK, k_BGLK, v_BGLK, packing)
-    return one_by_one
+    by_length: Tensor = _attend_by_length(q_BHLK, k_BGLK, v_BGLK, packing)
+    return by_length
 
 
 # Every number of samples would be another graph to compile, and each batch has its own.
