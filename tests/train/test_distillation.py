@@ -114,17 +114,20 @@ def test_rows_at_a_time_change_neither_loss_nor_gradients():
     torch.testing.assert_close(results[0], results[2], rtol=1e-12, atol=1e-14)
 
 
-def test_autocast_does_not_round_similarities(teacher):
+def test_autocast_does_not_round_similarities(student, teacher, monkeypatch):
     """A teacher's similarities times 200 in bf16 would be whole numbers."""
-    student = clip_of(32, seed=1).float()
-    with torch.no_grad():
-        student.logit_scale.fill_(math.log(200.0))
-    batch = make_batch()
-    batch = Batch(batch.pixels.float(), batch.ids)
+    # Towers may round as their processor likes: features are given, so that only what follows them is compared.
+    given = {id(student): random_features(1, 5), id(teacher): random_features(2, 5)}
+    monkeypatch.setattr(Distillation, "_features", lambda self, model, batch: as_float(given[id(model)]))
+    loss, _ = Distillation(teacher).loss(student, make_batch())
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = Distillation(clip_of(32, seed=1).float().eval().requires_grad_(False)).loss(student, batch)
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(0.0, abs=1e-5)
+        rounded, _ = Distillation(teacher).loss(student, make_batch())
+    assert rounded.dtype == torch.float32
+    assert rounded.item() == loss.item() > 1.0
+
+
+def as_float(features: Features) -> Features:
+    return Features(features.media_BE.float(), features.text_BE.float())
 
 
 def test_the_teacher_gets_no_gradient_and_no_change(teacher, student):
