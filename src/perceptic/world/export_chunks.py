@@ -55,6 +55,12 @@ from perceptic.world.shards import (
     write_shard,
     write_split_files,
 )
+from perceptic.world.transcripts import (
+    image_boxes_row,
+    image_transcript_row,
+    video_questions_row,
+    video_transcript_row,
+)
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
 from perceptic.world.words import brief_word_rows, clip_word_rows, scene_word_rows
@@ -198,6 +204,10 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     listed = listing_row(path, scene, seeded(seed, "image_list"))
     rows["image_list"] += [listed] if listed is not None else []
     rows["region_drill"] += region_drill_rows(path, scene, rendered, drill_rng)
+    transcript = image_transcript_row(path, scene)
+    rows["image_transcript"] += [transcript] if transcript is not None else []
+    boxes = image_boxes_row(path, scene, rendered, seeded(seed, "image boxes"))
+    rows["image_boxes"] += [boxes] if boxes is not None else []
     rows["words"] += scene_word_rows(scene, seeded(seed, "scene words"))
     rows["words_brief"] += brief_word_rows(scene, seeded(seed, "brief words"))
     return scene_annotation(scene, rendered, told, asked)
@@ -240,6 +250,9 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_drill"] += [asked] if asked is not None else []
     rows["video_locate"] += [located] if located is not None else []
     rows["video_tube"] += tube_rows(path, clip, rendered, rng)
+    rows["video_transcript"].append(video_transcript_row(path, clip, rendered, seeded(seed, "video transcript")))
+    told = video_questions_row(path, clip, seeded(seed, "video questions"))
+    rows["video_questions"] += [told] if told is not None else []
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 
 

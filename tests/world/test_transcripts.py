@@ -1,0 +1,106 @@
+"""Rows that ask for everything at once: what they write down is there, and no answer stands in an earlier turn."""
+
+from __future__ import annotations
+
+import re
+
+from perceptic.world import render, render_clip_annotated, sample_clip, sample_scene
+from perceptic.world.plm_rows import Row
+from perceptic.world.randomness import seeded
+from perceptic.world.transcripts import (
+    image_boxes_row,
+    image_transcript_row,
+    video_questions_row,
+    video_transcript_row,
+)
+
+
+def turns_of(row: Row | None) -> list[tuple[str, str]]:
+    assert row is not None
+    said = [turn["value"] for turn in row["conversations"]]
+    return list(zip(said[::2], said[1::2], strict=True))
+
+
+def test_a_transcript_names_every_object_of_a_picture() -> None:
+    for seed in range(40):
+        scene = sample_scene(seed, num_objects=3, text_fraction=0.0)
+        ((_, told),) = turns_of(image_transcript_row("a.png", scene))
+        named = [part.rsplit(" ", 2)[0] for part in told.split("; ")[: len(scene.objects)]]
+        assert sorted(named) == sorted(
+            f"{item.size} {item.texture} {item.colour} {item.shape}" for item in scene.objects
+        )
+
+
+def test_charts_have_no_objects_to_write_down() -> None:
+    chart = sample_scene(1, layout="chart")
+    assert image_transcript_row("a.png", chart) is None
+    assert image_boxes_row("a.png", chart, render(chart, 64), seeded(1, "test")) is None
+
+
+def test_boxes_are_those_of_the_named_objects_in_both_orders() -> None:
+    orders = set()
+    for seed in range(40):
+        scene = sample_scene(seed, num_objects=3)
+        rendered = render(scene, 64)
+        row = image_boxes_row("a.png", scene, rendered, seeded(seed, "test"))
+        if row is None:
+            continue
+        ((_, told),) = turns_of(row)
+        orders.add(told.startswith("<|bbox0|>"))
+        for part in told.split(", "):
+            (number,) = re.findall(r"<\|bbox(\d)\|>", part)
+            name = part.replace(f"<|bbox{number}|>", "").strip()
+            (index,) = [n for n, item in enumerate(scene.objects) if f"{item.colour} {item.shape}" == name]
+            box = rendered.boxes[index]
+            assert box is not None
+            assert list(box.xywh) == row["bbox"][int(number)]
+    assert orders == {True, False}
+
+
+def test_a_clip_is_written_frame_by_frame_and_marks_the_boxed_object() -> None:
+    boxed = 0
+    for seed in range(20):
+        clip = sample_clip(seed, num_frames=32)
+        row = video_transcript_row("a.mp4", clip, render_clip_annotated(clip, 64), seeded(seed, "test"))
+        ((ask, told),) = turns_of(row)
+        assert [line.split(":")[0] for line in told.splitlines()] == [str(frame) for frame in range(8)]
+        assert ("boxed" in told) == ("bbox_map" in row) == ("red rectangle" in ask)
+        boxed += "bbox_map" in row
+    assert 0 < boxed < 20
+
+
+def test_what_a_clip_is_asked_cannot_be_read_from_earlier_turns() -> None:
+    asked_directions = 0
+    for seed in range(80):
+        clip = sample_clip(seed, num_frames=32)
+        turns = turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test")))
+        assert turns[0][0].startswith("<video>\n")
+        assert all("<video>" not in ask for ask, _ in turns[1:])
+        happenings = [event.kind for event in clip.events]
+        for place, (ask, answer) in enumerate(turns):
+            if "Which way does" in ask:
+                asked_directions += 1
+                own = [event for event in clip.events if event.kind.endswith(f" {answer}")]
+                assert any(event.before.shape in ask or event.before.colour in ask for event in own)
+                earlier = " ".join(said for turn in turns[:place] for said in turn)
+                name = ask.removeprefix("<video>\n").split("does ")[1].rsplit(" ", 1)[0]
+                assert not any(f"{name} {kind}" in earlier for kind in happenings)
+        kinds = [_step(ask) for ask, _ in turns]
+        assert kinds == sorted(kinds)
+    assert asked_directions > 20
+
+
+def test_times_of_a_clip_are_those_of_its_events() -> None:
+    for seed in range(20):
+        clip = sample_clip(seed, num_frames=32)
+        for ask, answer in turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test"))):
+            if "start and end frame" in ask and "32 frame" in ask:
+                spans = [f"[{event.start_frame}, {event.end_frame}]" for event in clip.events]
+                assert answer in spans
+
+
+def _step(ask: str) -> int:
+    """What objects do, then order, then times."""
+    if "start and end frame" in ask:
+        return 2
+    return int("happens" in ask)
