@@ -13,7 +13,13 @@ from typing import Final
 
 import numpy as np
 
-from perceptic.text.region_prompts import interval_format, rcap_prompts, rdcap_prompts
+from perceptic.text.region_prompts import (
+    GROUNDING_PROMPT,
+    REGION_PROMPT,
+    rcap_prompts,
+    rdcap_prompts,
+    when_prompt,
+)
 from perceptic.world.captioning import grouped
 from perceptic.world.chart_questions import chart_questions
 from perceptic.world.clip import Clip, Event
@@ -41,12 +47,6 @@ _FREQUENCIES: Final[Mapping[str, float]] = {
 """How often a kind has its turn while another has one."""
 
 _FRAME_COUNTS: Final = (32, 8)
-_WHERE: Final = "Given the region marked by the red rectangle in the video, please"
-_REGION: Final = "Please describe the region ({box}) in details.\nThe region is in the format of [x1, y1, x2, y2]."
-_GROUNDING: Final = (
-    "Provide a bounding box of the region this sentence describes: '{caption}'.\nUse the format [x1, y1, x2, y2]."
-)
-_RTLOC: Final = "{opening} provide the start and end frame of when '{caption}' happens. {form}"
 
 
 def label_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -116,10 +116,13 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
     row = {"image": path, "bbox": [list(box.xywh) for _, box in chosen], "width": width, "height": height}
     numbered = [(item, f"<|bbox{number}|>") for number, (item, _) in enumerate(chosen)]
     described = [
-        (_REGION.format(box=box), sentence(noun_phrase(item, rng, size=True, texture=False, text=False)))
+        (
+            REGION_PROMPT.replace("<|bbox0|>", box),
+            sentence(noun_phrase(item, rng, size=True, texture=False, text=False)),
+        )
         for item, box in numbered
     ]
-    found = [(_GROUNDING.format(caption=brief_noun_phrase(item)), box) for item, box in numbered]
+    found = [(GROUNDING_PROMPT.format(caption=brief_noun_phrase(item)), box) for item, box in numbered]
     return [{**row, "conversations": _about("image", turns)} for turns in (described, found)]
 
 
@@ -139,7 +142,9 @@ def video_locate_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
     """When events of a clip happen, without boxes; None where all of them happen twice."""
     told = [event_sentence(clip, event) for event in clip.events]
     once = [event for event, words in zip(clip.events, told, strict=True) if told.count(words) == 1]
-    turns = [_located(clip, event, "Please", sentence(event_sentence(clip, event)), rng) for event in _some(once, rng)]
+    turns = [
+        _located(clip, event, sentence(event_sentence(clip, event)), rng, is_boxed=False) for event in _some(once, rng)
+    ]
     return {"video": path, "conversations": _about("video", turns)} if turns else None
 
 
@@ -157,7 +162,7 @@ def tube_conversations(clip: Clip, object_index: int, rng: np.random.Generator) 
     once = [event for event, caption in zip(own, captions, strict=True) if captions.count(caption) == 1]
     described = [_whole(clip, own, rng), *(_part(clip, event, rng) for event in _some(own, rng)[:1])]
     described.append(_dense(clip, object_index, rng))
-    located = [_located(clip, event, _WHERE, event_caption(event), rng) for event in _some(once, rng)]
+    located = [_located(clip, event, event_caption(event), rng, is_boxed=True) for event in _some(once, rng)]
     return [_about("video", turns) for turns in (described, located) if turns]
 
 
@@ -209,9 +214,9 @@ def _some(events: Sequence[Event], rng: np.random.Generator) -> list[Event]:
     return shuffled(rng, list(events))[:_MAX_LOCATED]
 
 
-def _located(clip: Clip, event: Event, opening: str, caption: str, rng: np.random.Generator) -> tuple[str, str]:
+def _located(clip: Clip, event: Event, caption: str, rng: np.random.Generator, *, is_boxed: bool) -> tuple[str, str]:
     total = pick(rng, _FRAME_COUNTS)
-    ask = _RTLOC.format(opening=opening, caption=caption.removesuffix("."), form=interval_format(total))
+    ask = when_prompt(total, is_boxed=is_boxed).format(caption=caption.removesuffix("."))
     return ask, _span(clip, event.start_frame, event.end_frame, total)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from perceptic.text.region_prompts import rcap_prompts, rdcap_prompts, rtloc_prompts
+from perceptic.text.region_prompts import GROUNDING_PROMPT, REGION_PROMPT, rcap_prompts, rdcap_prompts, rtloc_prompts
 from perceptic.world.captioning import Captions, grouped
 from perceptic.world.clip import Clip, Event
 from perceptic.world.clip_questions import event_sentence
@@ -84,13 +84,8 @@ def region_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Gene
     height, width = rendered.pixels.shape[:2]
     common = {"image": path, "bbox": [list(box.xywh)], "width": width, "height": height}
     phrase = noun_phrase(item, rng, size=True, texture=True, text=True)
-    describe = (
-        "<image>\nPlease describe the region (<|bbox0|>) in details.\nThe region is in the format of [x1, y1, x2, y2]."
-    )
-    find = (
-        f"<image>\nProvide a bounding box of the region this sentence describes: '{brief_noun_phrase(item)}'.\n"
-        "Use the format [x1, y1, x2, y2]."
-    )
+    describe = f"<image>\n{REGION_PROMPT}"
+    find = f"<image>\n{GROUNDING_PROMPT.format(caption=brief_noun_phrase(item))}"
     return [
         {**common, "conversations": conversation((describe, sentence(phrase)))},
         {**common, "conversations": conversation((find, "<|bbox0|>"))},
