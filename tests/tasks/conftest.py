@@ -14,6 +14,7 @@ from PIL import Image
 
 from perceptic.configs import ClipConfig, TextConfig, VisionConfig
 from perceptic.tasks.assistant import Assistant
+from perceptic.tasks.media_parts import MediaPart, media_part
 from perceptic.text.bpe_training import train_bpe
 from perceptic.weights.pretrained import CLIP, VisionTransformer
 
@@ -101,3 +102,13 @@ def write_video(path: Path, frames: np.ndarray) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+@pytest.fixture
+def cat(goldens: Path) -> MediaPart:
+    return media_part(goldens / "media" / "cat.png")
+
+
+@pytest.fixture
+def dog(goldens: Path) -> MediaPart:
+    return media_part(goldens / "media" / "dog.mp4")
