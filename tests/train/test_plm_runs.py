@@ -228,6 +228,24 @@ def test_the_tower_begins_as_the_encoder(recipe_path, data_cache, tmp_path):
         assert torch.equal(model[f"vision_model.{name}"], encoder[name])
 
 
+def test_positions_are_made_louder_once(recipe_path, data_cache, tmp_path):
+    from perceptic.weights.pretrained import VisionTransformer
+
+    still = ("phases.0.learning_rate=0.0", "phases.1.learning_rate=0.0", "phases.1.position_scale=3.0")
+    recipe, out = load_recipe(recipe_path, still), tmp_path / "run"
+
+    def stop_at(step):
+        return RunCallbacks(on_step=lambda metrics: metrics.step == step and os.kill(os.getpid(), signal.SIGTERM))
+
+    for callbacks in (stop_at(3), stop_at(6), None):  # at the border of the phases and within the second
+        train(recipe, out, data_cache, callbacks=callbacks)
+    model = CheckpointFolder(out / "checkpoints").newest().state.model
+    encoder = VisionTransformer.from_pretrained("PE-Core-Nano", dtype="fp32").state_dict()
+    torch.testing.assert_close(
+        model["vision_model.positional_embedding"], 3 * encoder["positional_embedding"], rtol=1e-6, atol=0
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -212,6 +212,7 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
         "video_questions",
         "words_brief",
         "words",
+        "words_events",
         "words_video",
     }
     assert set(registry) == {f"world_{kind}" for kind in expected}

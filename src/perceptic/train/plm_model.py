@@ -113,6 +113,12 @@ def prepare_training(model: PerceptionLM, recipe: PlmRecipe, stage: PlmStage) ->
                 parameter.data = parameter.data.bfloat16()
 
 
+@torch.no_grad()
+def scale_positions(model: PerceptionLM, factor: float) -> None:
+    """Multiply the tower's table of positions."""
+    model.vision_model.positional_embedding.mul_(factor)
+
+
 def _begin(model: PerceptionLM, recipe: PlmRecipe, origin: PlmOrigin) -> None:
     if origin.folder is not None:
         start = PretrainedPerceptionLM.from_pretrained(origin.folder.path, dtype=torch.float32)

@@ -69,6 +69,8 @@ class PlmPhaseRecipe:
         workers: threads that decode ahead. order: see `data.mixing`.
         final_learning_rate: None: 1 % of the peak.
         vision_rate, decoder_rate: factors on the learning rate of the tower and of the decoder.
+        position_scale: factor on the tower's table of positions as the phase begins. A tower that was trained to tell
+            pictures apart may have let go of where things are by its last layer.
     """
 
     name: str
@@ -86,6 +88,7 @@ class PlmPhaseRecipe:
     order: OrderName = "shuffled"
     vision_rate: float = 1.0
     decoder_rate: float = 1.0
+    position_scale: float = 1.0
     stage_overrides: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,7 @@ from perceptic.data.plm_samples import SampleMaker
 from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream
 from perceptic.data.registry import open_mix, parse_mix, read_registry
 from perceptic.data.skipped import SkippedSamples
+from perceptic.errors import ConfigError
 from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.loop import Trainer
@@ -25,7 +26,7 @@ from perceptic.train.parallel_model import share_model
 from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
 from perceptic.train.plm_data import find_registry
-from perceptic.train.plm_model import PlmOrigin, build_model, find_origin
+from perceptic.train.plm_model import PlmOrigin, build_model, find_origin, scale_positions
 from perceptic.train.plm_objective import ResponseLoss
 from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
 from perceptic.train.sources import AheadOfTime
@@ -65,6 +66,8 @@ class PlmSetup:
         # A world takes minutes to draw, a model to fetch; what is merely missing should be told before either.
         registry = None if recipe.data.world is not None else _checked_registry(recipe, context)
         origin = find_origin(recipe)
+        if not origin.config.vision.use_abs_posemb and any(phase.position_scale != 1.0 for phase in recipe.phases):
+            raise ConfigError("position_scale: the tower has no table of positions to multiply")
         return cls(recipe, context, registry or _checked_registry(recipe, context), origin)
 
     @property
@@ -80,6 +83,8 @@ class PlmSetup:
         torch.manual_seed(seed)
         stage = phase.settings
         model = build_model(recipe, self.origin, stage, weights, context.device)
+        if phase.position_scale != 1.0:
+            scale_positions(model, phase.position_scale)
         if recipe.compile:
             compile_layers(model)
         share_model(model, recipe.parallel, context.processes)

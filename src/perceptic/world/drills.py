@@ -128,8 +128,12 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
 
 def event_listing_row(path: str, clip: Clip) -> Row:
     """What happens in a clip, in order, every object by colour and shape."""
-    told = ", ".join(event_caption(event).removeprefix("The ").removesuffix(".") for event in clip.events)
-    return {"video": path, "conversations": _about("video", [("List the events in order.", told)])}
+    return {"video": path, "conversations": _about("video", [("List the events in order.", event_list(clip))])}
+
+
+def event_list(clip: Clip) -> str:
+    """ "red star moves left, blue ring appears" """
+    return ", ".join(event_caption(event).removeprefix("The ").removesuffix(".") for event in clip.events)
 
 
 def video_drill_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:

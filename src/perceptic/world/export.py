@@ -34,7 +34,7 @@ _PLM_KINDS: Final = (
     "image_label", "image_list", "image_existence", "image_drill", "region_drill",
     "video_list", "video_drill", "video_locate", "video_tube",
     "image_transcript", "image_boxes", "video_transcript", "video_questions",
-    "words_brief", "words", "words_video",
+    "words_brief", "words", "words_events", "words_video",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 

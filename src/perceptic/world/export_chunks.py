@@ -17,6 +17,7 @@ from perceptic.world.caption_noise import CaptionNoise
 from perceptic.world.captioning import captions
 from perceptic.world.clip import Clip
 from perceptic.world.clip_captioning import clip_captions
+from perceptic.world.clip_drills import event_words_row, video_questions_row
 from perceptic.world.clip_rendering import RenderedClip, render_clip_annotated
 from perceptic.world.clip_sampling import sample_clip
 from perceptic.world.drills import (
@@ -58,7 +59,6 @@ from perceptic.world.shards import (
 from perceptic.world.transcripts import (
     image_boxes_row,
     image_transcript_row,
-    video_questions_row,
     video_transcript_row,
 )
 from perceptic.world.video_bench import bench_rows
@@ -253,6 +253,8 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_transcript"].append(video_transcript_row(path, clip, rendered, seeded(seed, "video transcript")))
     told = video_questions_row(path, clip, seeded(seed, "video questions"))
     rows["video_questions"] += [told] if told is not None else []
+    listed = event_words_row(clip, seeded(seed, "event words"))
+    rows["words_events"] += [listed] if listed is not None else []
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 
 

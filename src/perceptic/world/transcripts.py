@@ -6,18 +6,14 @@ many words to learn from for one look, in the words that the decoder has read be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from perceptic.world.captioning import grouped
 from perceptic.world.clip import Clip
-from perceptic.world.clip_questions import clip_questions
 from perceptic.world.clip_rendering import RenderedClip
-from perceptic.world.drills import video_locate_row
 from perceptic.world.plm_rows import Row, box_map, conversation
-from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene
@@ -30,8 +26,6 @@ _FRAMES: Final = "<video>\nWrite down every object with its column and row, fram
 _BOXED_FRAMES: Final = (
     "<video>\nWrite down every object with its column and row, frame by frame, and which one the red rectangle marks."
 )
-
-_NAMING_NO_EVENT: Final = ("motion_direction", "event_kind", "event_actor", "final_state", "stillness")
 
 
 def image_transcript_row(path: str, scene: Scene) -> Row | None:
@@ -69,42 +63,3 @@ def video_transcript_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.
     boxed = pick(rng, clip.events).object_index
     turns = conversation((_BOXED_FRAMES, clip_words(clip, boxed)))
     return {"video": path, "bbox_map": box_map(rendered, boxed), "conversations": turns}
-
-
-def video_questions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
-    """What each object does, then in which order, then when, in one conversation; None if nothing can be asked.
-
-    No answer can be read from an earlier turn: each object is asked about once, by questions that name no event, before
-    order is, by questions that name them; and times, which tell the order, come last.
-    """
-    found = clip_questions(clip, rng)
-    telling = [_one_of(own, rng) for own in _by_object(found)]
-    orders = [question for question in found if question.kind == "event_order"]
-    # Two questions a pair of events, of which one answers the other.
-    ordering = [pick(rng, both) for both in zip(orders[::2], orders[1::2], strict=True)]
-    turns = [(question.question, question.answer) for question in shuffled(rng, telling) + shuffled(rng, ordering)]
-    row = video_locate_row(path, clip, rng)
-    later = [] if row is None else row["conversations"]
-    turns += [
-        (ask["value"].removeprefix("<video>\n"), answer["value"])
-        for ask, answer in zip(later[::2], later[1::2], strict=True)
-    ]
-    if not turns:
-        return None
-    (ask, answer), *others = turns
-    return {"video": path, "conversations": conversation((f"<video>\n{ask}", answer), *others)}
-
-
-def _by_object(found: Sequence[Question]) -> list[list[Question]]:
-    """Questions that name no event, object by object."""
-    groups: dict[int | None, list[Question]] = {}
-    for question in found:
-        if question.kind in _NAMING_NO_EVENT:
-            groups.setdefault(question.object_index, []).append(question)
-    return list(groups.values())
-
-
-def _one_of(own: Sequence[Question], rng: np.random.Generator) -> Question:
-    """Directions twice in three, where there is one to ask about: they are learned last."""
-    directions = [question for question in own if question.kind == "motion_direction"]
-    return pick(rng, directions if directions and chance(rng, 2 / 3) else own)

@@ -7,6 +7,7 @@ such words only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -95,11 +96,14 @@ def clip_word_rows(clip: Clip, rng: np.random.Generator) -> list[Row]:
     return readings + [_reading(clip_words(clip, boxed), told) for told in tube_conversations(clip, boxed, rng)]
 
 
-def _reading(words: str, told: list[dict[str, str]]) -> Row:
+def reading(words: str, turns: Sequence[tuple[str, str]]) -> Row:
     """One text to learn word by word, as a language model does: the words, then question and answer a line."""
+    return _to_read("\n".join([words, *(f"{ask} {answer}" for ask, answer in turns)]))
+
+
+def _reading(words: str, told: list[dict[str, str]]) -> Row:
     turns = [turn["value"].removeprefix("<image>\n").removeprefix("<video>\n") for turn in told]
-    lines = [words, *(f"{ask} {answer}" for ask, answer in zip(turns[::2], turns[1::2], strict=True))]
-    return _to_read("\n".join(lines))
+    return reading(words, list(zip(turns[::2], turns[1::2], strict=True)))
 
 
 def _to_read(text: str) -> Row:

@@ -1,0 +1,71 @@
+"""Training rows about what happens in a clip, asked so that no answer can be read from an earlier turn.
+
+The same questions are asked about the list of events in words, where order is learned from a line of text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from perceptic.world.clip import Clip
+from perceptic.world.clip_questions import clip_questions
+from perceptic.world.drills import event_list, video_locate_row
+from perceptic.world.plm_rows import Row, conversation
+from perceptic.world.question import Question
+from perceptic.world.randomness import chance, pick, shuffled
+from perceptic.world.words import reading
+
+_NAMING_NO_EVENT: Final = ("motion_direction", "event_kind", "event_actor", "final_state", "stillness")
+_IN_THE_LIST: Final = ("motion_direction", "event_kind", "event_actor", "event_order")
+
+
+def video_questions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
+    """What each object does, then in which order, then when, in one conversation; None if nothing can be asked.
+
+    Each object is asked about once, by questions that name no event, before order is, by questions that name them; and
+    times, which tell the order, come last.
+    """
+    turns = [(question.question, question.answer) for question in _asked(clip_questions(clip, rng), rng)]
+    row = video_locate_row(path, clip, rng)
+    later = [] if row is None else row["conversations"]
+    turns += [
+        (ask["value"].removeprefix("<video>\n"), answer["value"])
+        for ask, answer in zip(later[::2], later[1::2], strict=True)
+    ]
+    if not turns:
+        return None
+    (ask, answer), *others = turns
+    return {"video": path, "conversations": conversation((f"<video>\n{ask}", answer), *others)}
+
+
+def event_words_row(clip: Clip, rng: np.random.Generator) -> Row | None:
+    """Reading of the list of events with what it answers; None if nothing can be asked."""
+    found = [question for question in clip_questions(clip, rng) if question.kind in _IN_THE_LIST]
+    turns = [(question.question, question.answer) for question in _asked(found, rng)]
+    return reading(event_list(clip), turns) if turns else None
+
+
+def _asked(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
+    telling = [_one_of(own, rng) for own in _by_object(found)]
+    orders = [question for question in found if question.kind == "event_order"]
+    # Two questions a pair of events, of which one answers the other.
+    ordering = [pick(rng, both) for both in zip(orders[::2], orders[1::2], strict=True)]
+    return shuffled(rng, telling) + shuffled(rng, ordering)
+
+
+def _by_object(found: Sequence[Question]) -> list[list[Question]]:
+    """Questions that name no event, object by object."""
+    groups: dict[int | None, list[Question]] = {}
+    for question in found:
+        if question.kind in _NAMING_NO_EVENT:
+            groups.setdefault(question.object_index, []).append(question)
+    return list(groups.values())
+
+
+def _one_of(own: Sequence[Question], rng: np.random.Generator) -> Question:
+    """Directions twice in three, where there is one to ask about: they are learned last."""
+    directions = [question for question in own if question.kind == "motion_direction"]
+    return pick(rng, directions if directions and chance(rng, 2 / 3) else own)

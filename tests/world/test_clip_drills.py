@@ -1,0 +1,76 @@
+"""Rows about what happens in a clip: no answer stands in an earlier turn, and words answer what is asked about them."""
+
+from __future__ import annotations
+
+from perceptic.world import sample_clip
+from perceptic.world.clip_drills import event_words_row, video_questions_row
+from perceptic.world.plm_rows import Row
+from perceptic.world.randomness import seeded
+
+
+def turns_of(row: Row | None) -> list[tuple[str, str]]:
+    assert row is not None
+    said = [turn["value"] for turn in row["conversations"]]
+    return list(zip(said[::2], said[1::2], strict=True))
+
+
+def test_what_a_clip_is_asked_cannot_be_read_from_earlier_turns() -> None:
+    asked_directions = 0
+    for seed in range(80):
+        clip = sample_clip(seed, num_frames=32)
+        turns = turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test")))
+        assert turns[0][0].startswith("<video>\n")
+        assert all("<video>" not in ask for ask, _ in turns[1:])
+        happenings = [event.kind for event in clip.events]
+        for place, (ask, answer) in enumerate(turns):
+            if "Which way does" in ask:
+                asked_directions += 1
+                own = [event for event in clip.events if event.kind.endswith(f" {answer}")]
+                assert any(event.before.shape in ask or event.before.colour in ask for event in own)
+                earlier = " ".join(said for turn in turns[:place] for said in turn)
+                name = ask.removeprefix("<video>\n").split("does ")[1].rsplit(" ", 1)[0]
+                assert not any(f"{name} {kind}" in earlier for kind in happenings)
+        kinds = [_step(ask) for ask, _ in turns]
+        assert kinds == sorted(kinds)
+    assert asked_directions > 20
+
+
+def test_times_of_a_clip_are_those_of_its_events() -> None:
+    for seed in range(20):
+        clip = sample_clip(seed, num_frames=32)
+        for ask, answer in turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test"))):
+            if "start and end frame" in ask and "32 frame" in ask:
+                spans = [f"[{event.start_frame}, {event.end_frame}]" for event in clip.events]
+                assert answer in spans
+
+
+def test_events_in_words_answer_what_is_asked_about_them() -> None:
+    asked = 0
+    for seed in range(40):
+        clip = sample_clip(seed, num_frames=32)
+        row = event_words_row(clip, seeded(seed, "test"))
+        if row is None:
+            continue
+        ((_, text),) = turns_of(row)
+        told, *lines = text.splitlines()
+        happenings = told.split(", ")
+        assert len(happenings) == len(clip.events)
+        for line in lines:
+            asked += 1
+            question, answer = line.split("? ")
+            if question.startswith("Which object"):
+                assert any(happening.startswith(answer) for happening in happenings)
+            elif "right after" in question:
+                places = [n for n, happening in enumerate(happenings) if happening.endswith(answer.split()[-1])]
+                assert any(n > 0 for n in places)
+            else:
+                said = "turns" if answer == "changes colour" else answer.split()[-1]
+                assert any(said in happening for happening in happenings)
+    assert asked > 60
+
+
+def _step(ask: str) -> int:
+    """What objects do, then order, then times."""
+    if "start and end frame" in ask:
+        return 2
+    return int("happens" in ask)
