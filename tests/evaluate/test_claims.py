@@ -23,7 +23,8 @@ from perceptic.evaluate.claims.report import render_finding, write_findings
 from perceptic.evaluate.claims.runner import ClaimOptions, Finding, run_claim
 from perceptic.evaluate.layers_features import intermediate_maps
 from perceptic.models.vision import VisionTransformer
-from perceptic.train.recipe import Recipe, load_recipe
+from perceptic.text.bpe_training import train_bpe
+from perceptic.train.recipe import Recipe, load_recipe, parse_yaml
 from perceptic.weights.pretrained import load_bundle
 from perceptic.world.vocabulary import LETTERS
 
@@ -206,6 +207,14 @@ def test_a_shard_of_letters_is_what_a_recipe_reads(tmp_path: Path, monkeypatch: 
         assert sample.captions[0].endswith(f"the letter {LETTERS[glyph.label]}")
         assert not sample.is_flip_safe
     assert change == f"data.glyphs.shards=['{tmp_path / 'glyphs' / 'train.tar'}']"
+
+
+def test_the_letters_have_words_enough_for_their_vocabulary() -> None:
+    sizes = parse_yaml(mini_recipe("glyphs"), "glyphs")["model_overrides"]["text"]
+    told = [template.format(letter) for template in mirrored._TEMPLATES for letter in LETTERS]
+    tokenizer = train_bpe(told * 2, sizes["vocab_size"], context_length=sizes["context_length"])
+    assert tokenizer.vocab_size == sizes["vocab_size"]
+
 
 
 def test_a_box_is_spread_over_the_patches_it_covers() -> None:
