@@ -216,7 +216,6 @@ def test_the_letters_have_words_enough_for_their_vocabulary() -> None:
     assert tokenizer.vocab_size == sizes["vocab_size"]
 
 
-
 def test_a_box_is_spread_over_the_patches_it_covers() -> None:
     boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 1.0, 0.75]])
     shares = box_shares(boxes, 2)
