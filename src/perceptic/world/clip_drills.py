@@ -12,8 +12,8 @@ import numpy as np
 
 from perceptic.world.clip import Clip
 from perceptic.world.clip_questions import clip_questions
-from perceptic.world.drills import event_list, video_locate_row
-from perceptic.world.plm_rows import Row, conversation
+from perceptic.world.drills import about, event_list, time_turns
+from perceptic.world.plm_rows import Row
 from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.words import reading
@@ -29,16 +29,8 @@ def video_questions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row 
     times, which tell the order, come last.
     """
     turns = [(question.question, question.answer) for question in _asked(clip_questions(clip, rng), rng)]
-    row = video_locate_row(path, clip, rng)
-    later = [] if row is None else row["conversations"]
-    turns += [
-        (ask["value"].removeprefix("<video>\n"), answer["value"])
-        for ask, answer in zip(later[::2], later[1::2], strict=True)
-    ]
-    if not turns:
-        return None
-    (ask, answer), *others = turns
-    return {"video": path, "conversations": conversation((f"<video>\n{ask}", answer), *others)}
+    turns += time_turns(clip, rng)
+    return {"video": path, "conversations": about("video", turns)} if turns else None
 
 
 def event_words_row(clip: Clip, rng: np.random.Generator) -> Row | None:

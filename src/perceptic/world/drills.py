@@ -20,13 +20,12 @@ from perceptic.text.region_prompts import (
     rdcap_prompts,
     when_prompt,
 )
-from perceptic.world.captioning import grouped
 from perceptic.world.chart_questions import chart_questions
 from perceptic.world.clip import Clip, Event
 from perceptic.world.clip_questions import clip_questions, event_sentence
 from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.dense_captions import dense_segments, event_caption
-from perceptic.world.plm_rows import Row, box_map, conversation
+from perceptic.world.plm_rows import Row, box_map, boxed_singles, conversation
 from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
@@ -61,7 +60,7 @@ def label_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
         ("What texture does the object have?", item.texture),
         ("Where in the picture is the object?", location(item)),
     ]
-    return {"image": path, "conversations": _about("image", shuffled(rng, turns))}
+    return {"image": path, "conversations": about("image", shuffled(rng, turns))}
 
 
 def listing_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -78,7 +77,7 @@ def listing_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None
     else:
         said = ", ".join(f"{item.shape} {item.colour}" for item in ordered)
         turn = "List the shapes with their colours from left to right.", said
-    return {"image": path, "conversations": _about("image", [turn])}
+    return {"image": path, "conversations": about("image", [turn])}
 
 
 def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -107,9 +106,7 @@ def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | 
 
 def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
     """Up to `_MAX_REGIONS` boxes to describe, and as many descriptions to find the boxes of."""
-    single = [members[0] for members in grouped(scene.objects) if len(members) == 1]
-    boxed = [(item, rendered.boxes[scene.objects.index(item)]) for item in single]
-    chosen = shuffled(rng, [(item, box) for item, box in boxed if box is not None])[:_MAX_REGIONS]
+    chosen = shuffled(rng, boxed_singles(scene, rendered))[:_MAX_REGIONS]
     if not chosen:
         return []
     height, width = rendered.pixels.shape[:2]
@@ -123,12 +120,12 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
         for item, box in numbered
     ]
     found = [(GROUNDING_PROMPT.format(caption=brief_noun_phrase(item)), box) for item, box in numbered]
-    return [{**row, "conversations": _about("image", turns)} for turns in (described, found)]
+    return [{**row, "conversations": about("image", turns)} for turns in (described, found)]
 
 
 def event_listing_row(path: str, clip: Clip) -> Row:
     """What happens in a clip, in order, every object by colour and shape."""
-    return {"video": path, "conversations": _about("video", [("List the events in order.", event_list(clip))])}
+    return {"video": path, "conversations": about("video", [("List the events in order.", event_list(clip))])}
 
 
 def event_list(clip: Clip) -> str:
@@ -144,12 +141,17 @@ def video_drill_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | No
 
 def video_locate_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
     """When events of a clip happen, without boxes; None where all of them happen twice."""
+    turns = time_turns(clip, rng)
+    return {"video": path, "conversations": about("video", turns)} if turns else None
+
+
+def time_turns(clip: Clip, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Questions for the frames of some events that happen once, with their answers."""
     told = [event_sentence(clip, event) for event in clip.events]
     once = [event for event, words in zip(clip.events, told, strict=True) if told.count(words) == 1]
-    turns = [
+    return [
         _located(clip, event, sentence(event_sentence(clip, event)), rng, is_boxed=False) for event in _some(once, rng)
     ]
-    return {"video": path, "conversations": _about("video", turns)} if turns else None
 
 
 def tube_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> list[Row]:
@@ -167,7 +169,7 @@ def tube_conversations(clip: Clip, object_index: int, rng: np.random.Generator) 
     described = [_whole(clip, own, rng), *(_part(clip, event, rng) for event in _some(own, rng)[:1])]
     described.append(_dense(clip, object_index, rng))
     located = [_located(clip, event, event_caption(event), rng, is_boxed=True) for event in _some(once, rng)]
-    return [_about("video", turns) for turns in (described, located) if turns]
+    return [about("video", turns) for turns in (described, located) if turns]
 
 
 def frame_in(clip: Clip, frame: int, total: int) -> int:
@@ -187,7 +189,7 @@ def whole_story(events: Sequence[Event]) -> str:
 
 def _row(medium: str, path: str, asked: Sequence[Question]) -> Row | None:
     turns = [(question.question, question.answer) for question in asked]
-    return {medium: path, "conversations": _about(medium, turns)} if turns else None
+    return {medium: path, "conversations": about(medium, turns)} if turns else None
 
 
 def one_per_object(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
@@ -209,7 +211,8 @@ def _in_turns(found: Sequence[Question]) -> list[Question]:
     return [question for _, question in sorted(turns, key=lambda turn: turn[0])]
 
 
-def _about(medium: str, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+def about(medium: str, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """A conversation of at least one turn about a picture or clip, which comes before the first question."""
     (ask, answer), *others = turns
     return conversation((f"<{medium}>\n{ask}", answer), *others)
 

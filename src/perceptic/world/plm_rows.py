@@ -17,7 +17,7 @@ from perceptic.world.dense_captions import dense_segments, event_caption
 from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick
 from perceptic.world.rendering import Box, Rendered
-from perceptic.world.scene import Scene
+from perceptic.world.scene import Scene, SceneObject
 from perceptic.world.wording import brief_noun_phrase, noun_phrase, sentence, with_article
 
 Row = dict[str, Any]
@@ -74,13 +74,10 @@ def multi_image_row(paths: tuple[str, str], scenes: tuple[Scene, Scene], rng: np
 
 def region_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
     """Describe a box, and find the box of a description, for one object that is the only one of its kind."""
-    single = [members[0] for members in grouped(scene.objects) if len(members) == 1]
-    visible = [item for item in single if rendered.boxes[scene.objects.index(item)] is not None]
-    if not visible:
+    boxed = boxed_singles(scene, rendered)
+    if not boxed:
         return []
-    item = pick(rng, visible)
-    box = rendered.boxes[scene.objects.index(item)]
-    assert box is not None, "only visible objects are chosen"
+    item, box = pick(rng, boxed)
     height, width = rendered.pixels.shape[:2]
     common = {"image": path, "bbox": [list(box.xywh)], "width": width, "height": height}
     phrase = noun_phrase(item, rng, size=True, texture=True, text=True)
@@ -90,6 +87,13 @@ def region_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Gene
         {**common, "conversations": conversation((describe, sentence(phrase)))},
         {**common, "conversations": conversation((find, "<|bbox0|>"))},
     ]
+
+
+def boxed_singles(scene: Scene, rendered: Rendered) -> list[tuple[SceneObject, Box]]:
+    """The objects that are the only ones of their kind and can be seen, with their boxes."""
+    single = [members[0] for members in grouped(scene.objects) if len(members) == 1]
+    boxes = [(item, rendered.boxes[scene.objects.index(item)]) for item in single]
+    return [(item, box) for item, box in boxes if box is not None]
 
 
 def video_rows(

@@ -10,10 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from perceptic.world.captioning import grouped
 from perceptic.world.clip import Clip
 from perceptic.world.clip_rendering import RenderedClip
-from perceptic.world.plm_rows import Row, box_map, conversation
+from perceptic.world.plm_rows import Row, box_map, boxed_singles, conversation
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene
@@ -40,8 +39,7 @@ def image_boxes_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.
 
     With the boxes first each name answers what is in a given box; with the names first each box answers where it is.
     """
-    single = [members[0] for members in grouped(scene.objects) if len(members) == 1]
-    found = [(item, box) for item in single if (box := rendered.boxes[scene.objects.index(item)]) is not None]
+    found = boxed_singles(scene, rendered)
     if not found:
         return None
     chosen = shuffled(rng, found)
