@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from perceptic.configs_plm import DecoderConfig
+from perceptic.configs_plm import DecoderConfig, plm_config
 from perceptic.errors import ConfigError
 from perceptic.models.decoder import Decoder
+from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.mimetic import begin_mimetic
 from perceptic.train.optimizers import Lamb, decay_groups, make_optimizer
 
@@ -139,8 +140,20 @@ def test_muon_takes_the_matrices_of_decoder_blocks_and_goes_on_from_a_checkpoint
         assert torch.equal(ours, theirs)
 
 
-def test_muon_without_a_decoder_is_refused() -> None:
-    with pytest.raises(ConfigError, match="decoder's blocks"):
+def test_muon_takes_the_matrices_of_the_tower_too_and_no_other() -> None:
+    config = plm_config("PLM-Nano")
+    model = PerceptionLM(config)
+    groups = make_optimizer("muon", model, (0.9, 0.98), 1e-8, 0.01, {"vision_model.": 0.5}).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    by_muon = {names[id(p)]: group["rate"] for group in groups if group.get("muon") for p in group["params"]}
+    assert len(by_muon) == 7 * config.decoder.n_layers + 4 * config.vision.layers
+    for name, rate in by_muon.items():
+        assert "layers." in name or "resblocks." in name
+        assert rate == (1.0 if name.startswith("vision_model.") else 2.0)
+
+
+def test_muon_without_blocks_is_refused() -> None:
+    with pytest.raises(ConfigError, match="PerceptionLM's blocks"):
         make_optimizer("muon", nn.Linear(4, 4), (0.9, 0.95), 1e-8, 0.0)
 
 

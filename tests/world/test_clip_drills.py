@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from perceptic.world import sample_clip
 from perceptic.world.clip_drills import event_words_row, video_questions_row
-from perceptic.world.plm_rows import Row
+from perceptic.world.plm_rows import turns_of
 from perceptic.world.randomness import seeded
-
-
-def turns_of(row: Row | None) -> list[tuple[str, str]]:
-    assert row is not None
-    said = [turn["value"] for turn in row["conversations"]]
-    return list(zip(said[::2], said[1::2], strict=True))
 
 
 def test_what_a_clip_is_asked_cannot_be_read_from_earlier_turns() -> None:
     asked_directions = 0
     for seed in range(80):
         clip = sample_clip(seed, num_frames=32)
-        turns = turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test")))
+        turns = turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test"))["conversations"])
         assert turns[0][0].startswith("<video>\n")
         assert all("<video>" not in ask for ask, _ in turns[1:])
         happenings = [event.kind for event in clip.events]
@@ -38,7 +32,7 @@ def test_what_a_clip_is_asked_cannot_be_read_from_earlier_turns() -> None:
 def test_times_of_a_clip_are_those_of_its_events() -> None:
     for seed in range(20):
         clip = sample_clip(seed, num_frames=32)
-        for ask, answer in turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test"))):
+        for ask, answer in turns_of(video_questions_row("a.mp4", clip, seeded(seed, "test"))["conversations"]):
             if "start and end frame" in ask and "32 frame" in ask:
                 spans = [f"[{event.start_frame}, {event.end_frame}]" for event in clip.events]
                 assert answer in spans
@@ -51,7 +45,7 @@ def test_events_in_words_answer_what_is_asked_about_them() -> None:
         row = event_words_row(clip, seeded(seed, "test"))
         if row is None:
             continue
-        ((_, text),) = turns_of(row)
+        ((_, text),) = turns_of(row["conversations"])
         told, *lines = text.splitlines()
         happenings = told.split(", ")
         assert len(happenings) == len(clip.events)

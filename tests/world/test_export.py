@@ -206,6 +206,8 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
         "video_drill",
         "video_locate",
         "video_tube",
+        "image_map",
+        "video_map",
         "image_transcript",
         "image_boxes",
         "video_transcript",

@@ -16,7 +16,7 @@ from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.seeing import Seeing
 from perceptic.world.plm_rows import Row, rcap_row, rdcap_row, region_rows, rtloc_row
 from perceptic.world.question import Question
-from perceptic.world.randomness import seeded
+from perceptic.world.randomness import pick, seeded
 from perceptic.world.rendering import render
 from perceptic.world.scene import Scene
 
@@ -152,12 +152,13 @@ def _boxed_name(source: ExamWorld, seed: int) -> ExamItem | None:
 
 
 def _region_task(kind: str) -> Callable[..., ExamItem | None]:
-    """RTLoc, RCap or RDCap about the object of a clip's first event."""
+    """RTLoc, RCap or RDCap about one event of a clip and its object."""
 
     def make(source: ExamWorld, seed: int) -> ExamItem | None:
         clip = source.clip(seed)
         rendered = world.render_clip_annotated(clip, source.size)
-        event, rng = clip.events[0], seeded(seed, "exam")
+        rng = seeded(seed, "exam")
+        event = pick(rng, clip.events)
         found: Row | None
         if kind == "rtloc":
             found = rtloc_row("clip", clip, rendered, event, rng)

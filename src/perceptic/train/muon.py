@@ -1,8 +1,8 @@
-"""Muon for the matrices of the decoder's blocks, AdamW for everything else.
+"""Muon for the matrices of the blocks of decoder and tower, AdamW for everything else.
 
 Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the nearest
 orthogonal one, so that rare directions learn as fast as frequent ones. The papers train without it: it is for small
-decoders that begin with nothing.
+models that begin with little.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ from perceptic.errors import ConfigError
 from perceptic.train.muon import MuonWithAdamW
 
 OptimizerName = Literal["lamb", "adamw", "muon"]
-_HIDDEN_MATRIX = re.compile(r"decoder\.layers\.\d+\.\w+\.w\w\.weight$")
+_HIDDEN_MATRIX = re.compile(
+    r"decoder\.layers\.\d+\.\w+\.w\w\.weight$"
+    r"|vision_model\.transformer\.resblocks\.\d+\.(attn\.in_proj_weight|(attn\.out_proj|mlp\.c_\w+)\.weight)$"
+)
 _MUON_RATE = 2.0
 """Learning rate of Muon, matched to the size of AdamW's steps, relative to AdamW's."""
 
@@ -130,7 +133,7 @@ def _rate(name: str, rates: Mapping[str, float]) -> float:
 
 
 def _with_muon(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
-    """The groups with the matrices of decoder blocks in groups of their own.
+    """The groups with the matrices of the blocks of decoder and tower in groups of their own.
 
     Raises:
         ConfigError: the model has none.
@@ -144,7 +147,7 @@ def _with_muon(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str,
         if matrices:
             found.append({**group, "params": matrices, "rate": group["rate"] * _MUON_RATE, "muon": True})
     if not any(group.get("muon") for group in found):
-        raise ConfigError("optimizer.name: muon is for the matrices of a decoder's blocks, and none trains here")
+        raise ConfigError("optimizer.name: muon is for the matrices of a PerceptionLM's blocks, and none trains here")
     return found
 
 

@@ -32,7 +32,9 @@ from perceptic.world.drills import (
     video_locate_row,
 )
 from perceptic.world.encoding import mp4_bytes, png_bytes
+from perceptic.world.maps import image_map_row, video_map_row
 from perceptic.world.plm_rows import (
+    Row,
     image_rows,
     multi_image_row,
     rcap_row,
@@ -183,8 +185,8 @@ def _write_images(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
         members = {"png": content, "txt": captions_member(list(told.values())), "json": json_member(annotation)}
         samples.append(ShardSample(sample_key(index), members))
         if previous is not None and index % 2:
-            both = multi_image_row((previous[0], path), (previous[1], scene), seeded(seed, "multi image"))
-            rows["multi_image"] += [both] if both is not None else []
+            both = (previous[0], path), (previous[1], scene)
+            _add(rows, "multi_image", multi_image_row(*both, seeded(seed, "multi image")))
         previous = path, scene
     write_shard(root / "contrastive" / settings.folder / f"{chunk.index}.tar", samples)
     return rows
@@ -195,22 +197,23 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     told, asked = captions(scene, seed), questions(scene, seed, limit=_QUESTIONS)
     rows["image"] += image_rows(path, told, asked, rng)
     rows["image_region"] += region_rows(path, scene, rendered, rng)
-    text = text_row(told, asked, rng)
-    rows["text"] += [text] if text is not None else []
+    _add(rows, "text", text_row(told, asked, rng))
     drill_rng = seeded(seed, "image drill")
     for kind, make in _IMAGE_DRILLS.items():
-        row = make(path, scene, drill_rng)
-        rows[kind] += [row] if row is not None else []
-    listed = listing_row(path, scene, seeded(seed, "image_list"))
-    rows["image_list"] += [listed] if listed is not None else []
+        _add(rows, kind, make(path, scene, drill_rng))
+    _add(rows, "image_list", listing_row(path, scene, seeded(seed, "image_list")))
     rows["region_drill"] += region_drill_rows(path, scene, rendered, drill_rng)
-    transcript = image_transcript_row(path, scene)
-    rows["image_transcript"] += [transcript] if transcript is not None else []
-    boxes = image_boxes_row(path, scene, rendered, seeded(seed, "image boxes"))
-    rows["image_boxes"] += [boxes] if boxes is not None else []
+    _add(rows, "image_transcript", image_transcript_row(path, scene))
+    _add(rows, "image_map", image_map_row(path, scene, rendered, seeded(seed, "image map")))
+    _add(rows, "image_boxes", image_boxes_row(path, scene, rendered, seeded(seed, "image boxes")))
     rows["words"] += scene_word_rows(scene, seeded(seed, "scene words"))
     rows["words_brief"] += brief_word_rows(scene, seeded(seed, "brief words"))
     return scene_annotation(scene, rendered, told, asked)
+
+
+def _add(rows: Rows, kind: str, row: Row | None) -> None:
+    if row is not None:
+        rows[kind].append(row)
 
 
 def _write_videos(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
@@ -231,8 +234,7 @@ def _write_videos(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
         rows["video"] += video_rows(path, clip, told, asked, rng)
         event = pick(rng, clip.events)
         rows["rcap"].append(rcap_row(path, clip, rendered, event, rng))
-        located = rtloc_row(path, clip, rendered, event, rng)
-        rows["rtloc"] += [located] if located is not None else []
+        _add(rows, "rtloc", rtloc_row(path, clip, rendered, event, rng))
         rows["rdcap"].append(rdcap_row(path, clip, rendered, event.object_index, rng))
         _add_clip_drills(rows, path, clip, rendered, seed)
         for task, found in bench_rows(index, Path(path).name, clip, rendered, asked, rng).items():
@@ -245,16 +247,14 @@ def _write_videos(root: Path, settings: WorldSettings, chunk: Chunk) -> Rows:
 
 def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, seed: int) -> None:
     rng = seeded(seed, "clip drill")
-    asked, located = video_drill_row(path, clip, rng), video_locate_row(path, clip, rng)
     rows["video_list"].append(event_listing_row(path, clip))
-    rows["video_drill"] += [asked] if asked is not None else []
-    rows["video_locate"] += [located] if located is not None else []
+    _add(rows, "video_drill", video_drill_row(path, clip, rng))
+    _add(rows, "video_locate", video_locate_row(path, clip, rng))
     rows["video_tube"] += tube_rows(path, clip, rendered, rng)
+    rows["video_map"].append(video_map_row(path, clip, rendered))
     rows["video_transcript"].append(video_transcript_row(path, clip, rendered, seeded(seed, "video transcript")))
-    told = video_questions_row(path, clip, seeded(seed, "video questions"))
-    rows["video_questions"] += [told] if told is not None else []
-    listed = event_words_row(clip, seeded(seed, "event words"))
-    rows["words_events"] += [listed] if listed is not None else []
+    _add(rows, "video_questions", video_questions_row(path, clip, seeded(seed, "video questions")))
+    _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 
 

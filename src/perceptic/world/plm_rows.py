@@ -4,6 +4,7 @@ and RDCap. Row keys and wordings: perception-language-model sections 6 and 8.3, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +48,12 @@ def conversation(*turns: tuple[str, str]) -> list[dict[str, str]]:
         for turn in turns
         for speaker, value in zip(("human", "assistant"), turn, strict=True)
     ]
+
+
+def turns_of(told: Sequence[dict[str, str]]) -> list[tuple[str, str]]:
+    """The question-answer pairs of a conversation."""
+    said = [message["value"] for message in told]
+    return list(zip(said[::2], said[1::2], strict=True))
 
 
 def image_rows(path: str, captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator) -> list[Row]:

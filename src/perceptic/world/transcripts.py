@@ -16,11 +16,11 @@ from perceptic.world.plm_rows import Row, box_map, boxed_singles, conversation
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene
-from perceptic.world.words import clip_words, scene_words
+from perceptic.world.words import cell_words, clip_words, scene_words
 
 _SCENE: Final = "<image>\nWrite down every object with its column and row."
-_BOXES_FIRST: Final = "<image>\nName every object after its box [x1, y1, x2, y2]."
-_NAMES_FIRST: Final = "<image>\nGive the box [x1, y1, x2, y2] of every object after its name."
+_BOXES_FIRST: Final = "<image>\nName every object after its box [x1, y1, x2, y2] and its column and row."
+_NAMES_FIRST: Final = "<image>\nGive the column and row and the box [x1, y1, x2, y2] of every object after its name."
 _FRAMES: Final = "<video>\nWrite down every object with its column and row, frame by frame."
 _BOXED_FRAMES: Final = (
     "<video>\nWrite down every object with its column and row, frame by frame, and which one the red rectangle marks."
@@ -35,21 +35,25 @@ def image_transcript_row(path: str, scene: Scene) -> Row | None:
 
 
 def image_boxes_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> Row | None:
-    """Boxes and names of the objects that are the only ones of their kind, in random order; None where there are none.
+    """Boxes, places and names of the objects that are the only ones of their kind, in random order; None where there
+    are none.
 
     With the boxes first each name answers what is in a given box; with the names first each box answers where it is.
+    The column and row of its middle stand between the two, because that is the way from one to the other.
     """
     found = boxed_singles(scene, rendered)
     if not found:
         return None
     chosen = shuffled(rng, found)
-    names = [f"{item.colour} {item.shape}" for item, _ in chosen]
-    boxes = [f"<|bbox{index}|>" for index in range(len(chosen))]
-    if chance(rng, 0.6):
-        turn = _BOXES_FIRST, ", ".join(f"{box} {name}" for name, box in zip(names, boxes, strict=True))
-    else:
-        turn = _NAMES_FIRST, ", ".join(f"{name} {box}" for name, box in zip(names, boxes, strict=True))
     height, width = rendered.pixels.shape[:2]
+    told = [
+        (f"<|bbox{index}|>", cell_words(item), f"{item.colour} {item.shape}")
+        for index, (item, box) in enumerate(chosen)
+    ]
+    if chance(rng, 0.6):
+        turn = _BOXES_FIRST, ", ".join(" ".join(parts) for parts in told)
+    else:
+        turn = _NAMES_FIRST, ", ".join(" ".join(parts[::-1]) for parts in told)
     pixels = [list(box.xywh) for _, box in chosen]
     return {"image": path, "bbox": pixels, "width": width, "height": height, "conversations": conversation(turn)}
 

@@ -24,7 +24,7 @@ from perceptic.world.drills import (
     video_drill_row,
     video_locate_row,
 )
-from perceptic.world.plm_rows import Row, conversation
+from perceptic.world.plm_rows import Row, conversation, turns_of
 from perceptic.world.randomness import pick, shuffled
 from perceptic.world.scene import Scene, SceneObject
 from perceptic.world.scene_questions import existence_question, scene_questions
@@ -41,7 +41,7 @@ _VISIBLE: Final = 0.3
 def scene_words(scene: Scene) -> str:
     """Objects row by row, each with its column and row of eight, what is written, and the background."""
     told = [
-        f"{item.size} {item.texture} {item.colour} {item.shape} {_cell(item, _COLUMNS)}{_writing(item.text)}"
+        f"{item.size} {item.texture} {item.colour} {item.shape} {cell_words(item)}{_writing(item.text)}"
         for item in sorted(scene.objects, key=lambda item: (_place(item.y, _COLUMNS), _place(item.x, _COLUMNS)))
     ]
     if scene.sign is not None:
@@ -49,6 +49,11 @@ def scene_words(scene: Scene) -> str:
     if scene.background.pattern == "plain":
         told.append(f"{scene.background.colour} background")
     return "; ".join(told)
+
+
+def cell_words(item: SceneObject, columns: int = _COLUMNS) -> str:
+    """Column and row of an object's middle: "3 5"."""
+    return f"{_place(item.x, columns)} {_place(item.y, columns)}"
 
 
 def clip_words(clip: Clip, boxed: int | None = None) -> str:
@@ -102,8 +107,8 @@ def reading(words: str, turns: Sequence[tuple[str, str]]) -> Row:
 
 
 def _reading(words: str, told: list[dict[str, str]]) -> Row:
-    turns = [turn["value"].removeprefix("<image>\n").removeprefix("<video>\n") for turn in told]
-    return reading(words, list(zip(turns[::2], turns[1::2], strict=True)))
+    turns = [(ask.removeprefix("<image>\n").removeprefix("<video>\n"), answer) for ask, answer in turns_of(told)]
+    return reading(words, turns)
 
 
 def _to_read(text: str) -> Row:
@@ -119,15 +124,11 @@ def _frame_words(scene: Scene, boxed: int | None) -> str:
 
 
 def _object_words(item: SceneObject) -> str:
-    return f"{_colour(item)} {item.shape} {_cell(item, _FINE_COLUMNS)} {_extent(item)} {_angle(item)}"
+    return f"{_colour(item)} {item.shape} {cell_words(item, _FINE_COLUMNS)} {_extent(item)} {_angle(item)}"
 
 
 def _colour(item: SceneObject) -> str:
     return item.next_colour if item.colour_change > 0.5 else item.colour
-
-
-def _cell(item: SceneObject, columns: int) -> str:
-    return f"{_place(item.x, columns)} {_place(item.y, columns)}"
 
 
 def _place(position: float, columns: int) -> int:
