@@ -123,6 +123,7 @@ def test_a_page_says_verdict_interval_and_limits(tmp_path: Path) -> None:
     assert "It is small." in page
     assert page.count("<svg") == 2
     assert "nan" not in page
+    assert 'aria-label=""' not in page
     write_findings([finding], tmp_path)
     assert json.loads((tmp_path / "claims.json").read_text())[0]["effects"][0]["mean"] == pytest.approx(1.1)
     assert 'href="claim-99.html"' in (tmp_path / "claims.html").read_text()

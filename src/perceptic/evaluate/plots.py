@@ -98,7 +98,7 @@ def interval_chart(title: str, rows: Sequence[Effect], *, x_label: str, width: i
     parts.append(_text((left + width - 24) / 2, bottom + 31, x_label, anchor="middle", soft=True))
     for index, row in enumerate(rows):
         parts += _interval(row, across, 40 + row_height * (index + 0.5), left)
-    return _svg(parts, width, height, title)
+    return _svg(parts, width, height, title or f"Effects: {', '.join(row.name for row in rows)}")
 
 
 @dataclass(frozen=True)
