@@ -222,6 +222,12 @@ class Decoder(nn.Module):
         y: Tensor = self.output(hidden)
         return y
 
+    @property
+    def head_weight(self) -> Tensor:
+        """The output head, a row a word (V, D): those of the embedding where the two are tied."""
+        weight: Tensor = self.tok_embeddings.weight if self.config.weight_tying else self.output.weight
+        return weight
+
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block's activations in backward instead of keeping them (training only)."""
         self.grad_checkpointing = enable

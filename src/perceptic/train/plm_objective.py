@@ -101,6 +101,37 @@ class ResponseLoss:
         return all_labels.clamp(min=1) / dist.get_world_size()
 
 
+@dataclass(frozen=True)
+class PatchLoss(ResponseLoss):
+    """Mean negative log-likelihood of the words of patches, as the output head reads them off the projector's tokens.
+
+    No layer of the decoder takes part: a patch becomes near to the words for what it shows, which a decoder that has
+    read those words can use at once, for a tenth of the work. Each question has a softmax of its own over the words
+    that answer it in the batch. Batches are those of `data.patch_words`.
+    """
+
+    def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and the metrics of responses; all pictures must have been asked as many questions."""
+        assert batch.chunks is not None, "patches come with their pictures"
+        tokens_CTD = model.encode_chunks(self._pixels(batch.chunks))
+        words, places = batch.targets.unique(return_inverse=True)
+        logits_PW = F.linear(model.decoder.norm(tokens_CTD).flatten(0, 1), model.decoder.head_weight[words]).float()
+        divisor = self._divisor(len(batch.targets), logits_PW.device)
+        loss, num_first = logits_PW.new_zeros(()), logits_PW.new_zeros(())
+        for asked_P in places.unflatten(0, (len(tokens_CTD), -1, tokens_CTD.shape[1])).unbind(1):
+            choices, wanted_P = asked_P.flatten().unique(return_inverse=True)
+            among = logits_PW[:, choices]
+            loss = loss + F.cross_entropy(among, wanted_P, reduction="sum") / divisor
+            num_first += (among.detach().argmax(dim=-1) == wanted_P).sum()
+        metrics = {
+            "accuracy": num_first / divisor,
+            "labels": torch.tensor(len(batch.targets)),
+            "tokens": torch.tensor(batch.num_real_tokens),
+            "samples": torch.tensor(batch.num_samples),
+        }
+        return loss, metrics
+
+
 def token_losses(
     logits: Callable[[Tensor], Tensor], hidden_ND: Tensor, targets_N: Tensor, rows_at_once: int
 ) -> TokenLosses:

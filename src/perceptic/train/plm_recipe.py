@@ -69,6 +69,8 @@ class PlmPhaseRecipe:
         workers: threads that decode ahead. order: see `data.mixing`.
         final_learning_rate: None: 1 % of the peak.
         vision_rate, decoder_rate: factors on the learning rate of the tower and of the decoder.
+        learn: `patches`: what each patch shows, without the decoder's layers (`train.plm_objective.PatchLoss`); then
+            `num_sequences` are pictures, and `max_tokens` the patches of one.
         position_scale: factor on the tower's table of positions as the phase begins. A tower that was trained to tell
             pictures apart may have let go of where things are by its last layer.
     """
@@ -89,6 +91,7 @@ class PlmPhaseRecipe:
     vision_rate: float = 1.0
     decoder_rate: float = 1.0
     position_scale: float = 1.0
+    learn: Literal["responses", "patches"] = "responses"
     stage_overrides: dict[str, Any] = field(default_factory=dict)
 
     @property

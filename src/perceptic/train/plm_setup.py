@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from perceptic.configs_plm import PerceptionLMPreprocessing
 from perceptic.data.mixing import make_order
 from perceptic.data.packing import PackedBatch
+from perceptic.data.patch_words import PatchMaker, PatchStream
 from perceptic.data.plm_samples import SampleMaker
 from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream
 from perceptic.data.registry import open_mix, parse_mix, read_registry
@@ -27,7 +28,7 @@ from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
 from perceptic.train.plm_data import find_registry
 from perceptic.train.plm_model import PlmOrigin, build_model, find_origin, scale_positions
-from perceptic.train.plm_objective import ResponseLoss
+from perceptic.train.plm_objective import PatchLoss, ResponseLoss
 from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
 from perceptic.train.sources import AheadOfTime
 from perceptic.train.validation import Validation
@@ -40,6 +41,7 @@ _SEEDS_PER_RUN = 1000
 
 
 _VALIDATION_SEED = 0
+_OBJECTIVES = {"responses": ResponseLoss, "patches": PatchLoss}
 
 
 def count_labels(batch: PackedBatch) -> int:
@@ -93,7 +95,7 @@ class PlmSetup:
         return Trainer(
             recipe=recipe,
             model=model,
-            objective=ResponseLoss(preprocessing, weighting="token"),
+            objective=_OBJECTIVES[phase.learn](preprocessing, weighting="token"),
             optimizer=optimizer_of(recipe, model, rates),
             sources={phase.name: self._source(phase.mix, seed, phase, preprocessing, model.tokens_per_chunk)},
             plan=self.parts[part],
@@ -129,7 +131,7 @@ class PlmSetup:
             return None
         mix = recipe.data
         return Validation(
-            objective=ResponseLoss(preprocessing, weighting="token"),
+            objective=_OBJECTIVES[phase.learn](preprocessing, weighting="token"),
             open_source=lambda: self._source(mix, _VALIDATION_SEED, phase, preprocessing, tokens_per_chunk),
             num_batches=recipe.batches,
             weigh=count_labels,
@@ -146,14 +148,19 @@ class PlmSetup:
         tokenizer, stage, reader = self.origin.tokenizer, phase.settings, self.context.processes.reader
         mix = open_mix(parse_mix(mix_text), read_registry(self.registry))
         order = make_order(phase.order, mix, reader, seed)
-        make = SampleMaker(
-            tokenizer, ChunkTransform(preprocessing), tokens_per_chunk, stage.max_tokens, template=stage.template
-        )
-        samples = SampleStream(mix, order, make, SkippedSamples(phase.skip_limit), workers=phase.workers)
+        transform, skipped = ChunkTransform(preprocessing), SkippedSamples(phase.skip_limit)
         num_sequences = reader.share_of(phase.num_sequences, f"phase {phase.name}: num_sequences")
-        settings = PackingSettings(num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
-        ahead = AheadOfTime(PackedStream(samples, settings), self.recipe.accumulate)
-        return PackedSource(samples, ahead, self.context.device)
+        batches: PackedStream | PatchStream
+        if phase.learn == "patches":
+            make_patches = PatchMaker(tokenizer, transform, tokens_per_chunk)
+            samples = SampleStream(mix, order, make_patches, skipped, workers=phase.workers)
+            batches = PatchStream(samples, num_sequences, tokens_per_chunk)
+        else:
+            make = SampleMaker(tokenizer, transform, tokens_per_chunk, stage.max_tokens, template=stage.template)
+            samples = SampleStream(mix, order, make, skipped, workers=phase.workers)
+            settings = PackingSettings(num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
+            batches = PackedStream(samples, settings)
+        return PackedSource(samples, AheadOfTime(batches, self.recipe.accumulate), self.context.device)
 
 
 def _checked_registry(recipe: PlmRecipe, context: RunContext) -> Path:

@@ -25,6 +25,8 @@ from perceptic.world.words import NUM_TOLD_FRAMES
 MAP_SIDE: Final = 8
 """Rows and columns of a map: the patches of PLM-Nano's pictures."""
 
+_COLUMNS: Final = tuple("abcdefgh")
+_ROWS: Final = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 _EMPTY: Final = "background"
 _STILL: Final = "still"
 _LEAST_SHARE: Final = 1 / 3
@@ -46,6 +48,21 @@ def image_map_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Ge
     chosen: list[_Attribute] = [*_MAIN] if other is None else [pick(rng, _MAIN), other]
     turns = [(f"Which {kind} is where?", _image_map(owners, scene, kind)) for kind in shuffled(rng, chosen)]
     (ask, answer), *others = turns
+    return {"image": path, "conversations": conversation((f"<image>\n{ask}", answer), *others)}
+
+
+def image_patches_row(path: str, scene: Scene, rendered: Rendered) -> Row | None:
+    """Everything about every patch, its column (a to h) and row (one to eight) too; None for a chart.
+
+    Each answer has one word a patch, as `data.patch_words` needs it.
+    """
+    if scene.chart is not None or not scene.objects:
+        return None
+    owners = _owners(rendered.owners, len(scene.objects))
+    told = [(f"Which {kind} is where?", _image_map(owners, scene, kind)) for kind in (*_MAIN, *_OTHERS)]
+    told.append(("Which column is where?", " ".join(_COLUMNS * MAP_SIDE)))
+    told.append(("Which row is where?", " ".join(row for row in _ROWS for _ in range(MAP_SIDE))))
+    (ask, answer), *others = told
     return {"image": path, "conversations": conversation((f"<image>\n{ask}", answer), *others)}
 
 
