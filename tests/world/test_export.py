@@ -208,6 +208,7 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
         "video_tube",
         "image_map",
         "image_patches",
+        "image_places",
         "video_map",
         "image_transcript",
         "image_boxes",

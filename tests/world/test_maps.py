@@ -9,7 +9,7 @@ import pytest
 
 from perceptic.media.sampling import plm_indices
 from perceptic.world import render, render_clip_annotated, sample_clip, sample_scene
-from perceptic.world.maps import image_map_row, video_map_row
+from perceptic.world.maps import image_map_row, image_patches_row, image_places_row, place_words, video_map_row
 from perceptic.world.plm_rows import turns_of
 from perceptic.world.randomness import seeded
 
@@ -69,3 +69,48 @@ def test_who_is_gone_is_told_of_where_it_was() -> None:
         turns_of(video_map_row("a.mp4", clip, render_clip_annotated(clip, 64))["conversations"])[0][1] for clip in clips
     ]
     assert sum("disappears" in words for words in told) > 10
+
+
+def test_every_patch_is_told_all_that_it_shows() -> None:
+    scene = sample_scene(3, num_objects=2, text_fraction=0.0)
+    row = image_patches_row("a.png", scene, render(scene, 64))
+    assert row is not None
+    told = {ask.split()[-3]: answer.split(" ") for ask, answer in turns_of(row["conversations"])}
+    assert list(told) == ["shape", "colour", "size", "texture", "column", "row"]
+    assert {len(words) for words in told.values()} == {64}
+    assert told["column"][:9] == [*"abcdefgh", "a"]
+    assert told["row"][7:9] == ["one", "two"]
+    empty = [[word == "background" for word in told[kind]] for kind in ("shape", "colour", "size", "texture")]
+    assert empty[0] == empty[1] == empty[2] == empty[3]
+
+
+def test_places_are_those_of_the_named_objects_in_every_form() -> None:
+    forms: Counter[str] = Counter()
+    for seed in range(120):
+        scene = sample_scene(seed, num_objects=3)
+        rendered = render(scene, 64)
+        row = image_places_row("a.png", scene, rendered, seeded(seed, "test"))
+        if row is None:
+            continue
+        turns = turns_of(row["conversations"])
+        forms[turns[0][0].removeprefix("<image>\n").split()[0]] += 1
+        said = [(ask.rsplit("the ", 1)[-1].rstrip("?"), place) for ask, place in turns]
+        if "bbox" in row or (len(turns) == 1 and "Which object" in turns[0][0]):
+            said = [named(part) for part in turns[0][1].split(", ")]
+        for name, place in said:
+            item = next(item for item in scene.objects if f"{item.colour} {item.shape}" == name)
+            assert place == place_words(item)
+        for number, part in enumerate(turns[0][1].split(", ") if "bbox" in row else []):
+            item = next(item for item in scene.objects if f"{item.colour} {item.shape}" == named(part)[0])
+            box = rendered.boxes[scene.objects.index(item)]
+            assert box is not None
+            assert list(box.xywh) == row["bbox"][number]
+    assert set(forms) == {"Which", "In", "Name", "Give"}
+
+
+def named(part: str) -> tuple[str, str]:
+    """Name and place in "<|bbox0|> c four red circle" or "red circle c four <|bbox0|>"."""
+    words = [word for word in part.split(" ") if not word.startswith("<|")]
+    return (
+        (" ".join(words[2:]), " ".join(words[:2])) if len(words[0]) == 1 else (" ".join(words[:2]), " ".join(words[2:]))
+    )

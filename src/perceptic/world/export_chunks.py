@@ -32,7 +32,7 @@ from perceptic.world.drills import (
     video_locate_row,
 )
 from perceptic.world.encoding import mp4_bytes, png_bytes
-from perceptic.world.maps import image_map_row, image_patches_row, video_map_row
+from perceptic.world.maps import image_map_row, image_patches_row, image_places_row, video_map_row
 from perceptic.world.plm_rows import (
     Row,
     image_rows,
@@ -206,6 +206,7 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     _add(rows, "image_transcript", image_transcript_row(path, scene))
     _add(rows, "image_map", image_map_row(path, scene, rendered, seeded(seed, "image map")))
     _add(rows, "image_patches", image_patches_row(path, scene, rendered))
+    _add(rows, "image_places", image_places_row(path, scene, rendered, seeded(seed, "image places")))
     _add(rows, "image_boxes", image_boxes_row(path, scene, rendered, seeded(seed, "image boxes")))
     rows["words"] += scene_word_rows(scene, seeded(seed, "scene words"))
     rows["words_brief"] += brief_word_rows(scene, seeded(seed, "brief words"))

@@ -8,6 +8,7 @@ about objects find out much later where to look (docs/plm-nano.md).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from perceptic.media.sampling import plm_indices
 from perceptic.world.clip import Clip, Event
 from perceptic.world.clip_rendering import RenderedClip
-from perceptic.world.plm_rows import Row, conversation
+from perceptic.world.plm_rows import Row, boxed_singles, conversation
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, SceneObject
@@ -29,6 +30,12 @@ _COLUMNS: Final = tuple("abcdefgh")
 _ROWS: Final = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 _EMPTY: Final = "background"
 _STILL: Final = "still"
+_PLACES: Final = {
+    "names": "Which object is in which column and row?",
+    "questions": "",
+    "boxes": "Name every object after its box [x1, y1, x2, y2] and its column and row.",
+    "found": "Give the column and row and the box [x1, y1, x2, y2] of every object after its name.",
+}
 _LEAST_SHARE: Final = 1 / 3
 """Of a patch, from which on it shows an object."""
 _LEAST_FRAMES: Final = 2
@@ -64,6 +71,43 @@ def image_patches_row(path: str, scene: Scene, rendered: Rendered) -> Row | None
     told.append(("Which row is where?", " ".join(row for row in _ROWS for _ in range(MAP_SIDE))))
     (ask, answer), *others = told
     return {"image": path, "conversations": conversation((f"<image>\n{ask}", answer), *others)}
+
+
+def image_places_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> Row | None:
+    """Where objects are, in the words that their patches have for column and row: all of them in order, one after the
+    other, or with their boxes. None where no object is the only one of its kind.
+
+    Between a box and a name stands the place, because that is the way from one to the other.
+    """
+    found = boxed_singles(scene, rendered)
+    if not found:
+        return None
+    chosen = shuffled(rng, found)
+    told = [
+        (f"{item.colour} {item.shape}", place_words(item), f"<|bbox{index}|>") for index, (item, _) in enumerate(chosen)
+    ]
+    form = pick(rng, ("names", "questions", "boxes", "boxes", "found"))
+    turns = [(_PLACES[form], ", ".join(" ".join(parts) for parts in _ordered(told, form)))]
+    if form == "questions":
+        turns = [(f"In which column and row is the {name}?", place) for name, place, _ in told]
+    (ask, answer), *others = turns
+    row: Row = {"image": path, "conversations": conversation((f"<image>\n{ask}", answer), *others)}
+    if form in ("boxes", "found"):
+        height, width = rendered.pixels.shape[:2]
+        row |= {"bbox": [list(box.xywh) for _, box in chosen], "width": width, "height": height}
+    return row
+
+
+def place_words(item: SceneObject) -> str:
+    """Column and row of an object's middle, as its patch has them: "c four"."""
+    column, row = (min(max(int(position * MAP_SIDE), 0), MAP_SIDE - 1) for position in (item.x, item.y))
+    return f"{_COLUMNS[column]} {_ROWS[row]}"
+
+
+def _ordered(told: Sequence[tuple[str, str, str]], form: str) -> list[tuple[str, ...]]:
+    if form == "boxes":
+        return [(box, place, name) for name, place, box in told]
+    return [(name, place, box) if form == "found" else (name, place) for name, place, box in told]
 
 
 def video_map_row(path: str, clip: Clip, rendered: RenderedClip) -> Row:
