@@ -87,7 +87,19 @@ def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
         ),
     }
     encoders = {name: {"recipe": ENCODER, "changes": found} for name, found in changes.items()}
-    decoders = {"plm": (), "tensor": TENSOR, "muon": ("optimizer={name: muon, eps: 1.0e-8, clip_norm: 1.0}",)}
+    decoders = {
+        "plm": (),
+        "tensor": TENSOR,
+        "muon": ("optimizer={name: muon, eps: 1.0e-8, clip_norm: 1.0}",),
+        "patches": (
+            "validation.data=world_image_patches:1",
+            "phases.0.mix=world_image_patches:1",
+            "phases.0.learn=patches",
+            "phases.0.stage_overrides.pooling_ratio=1",
+            "phases.0.stage_overrides.freeze_vision=false",
+            "phases.0.stage_overrides.freeze_decoder=true",
+        ),
+    }
     return {**encoders, **{name: {"recipe": PLM, "changes": found} for name, found in decoders.items()}}
 
 

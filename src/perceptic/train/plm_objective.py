@@ -106,23 +106,28 @@ class PatchLoss(ResponseLoss):
     """Mean negative log-likelihood of the words of patches, as the output head reads them off the projector's tokens.
 
     No layer of the decoder takes part: a patch becomes near to the words for what it shows, which a decoder that has
-    read those words can use at once, for a tenth of the work. Each question has a softmax of its own over the words
-    that answer it in the batch. Batches are those of `data.patch_words`.
+    read those words can use at once. Each question has a softmax of its own over the words that answer it in the
+    micro-batch, of all processes together. Batches are those of `data.patch_words`.
     """
 
     def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and the metrics of responses; all pictures must have been asked as many questions."""
         assert batch.chunks is not None, "patches come with their pictures"
         tokens_CTD = model.encode_chunks(self._pixels(batch.chunks))
-        words, places = batch.targets.unique(return_inverse=True)
+        wanted_CKT = batch.targets.unflatten(0, (len(tokens_CTD), -1, tokens_CTD.shape[1]))
+        wanted_KP = wanted_CKT.transpose(0, 1).flatten(1)
+        answers_KV = _answers(wanted_KP, model.config.decoder.vocab_size)
+        words = answers_KV.any(dim=0).nonzero().flatten()
         logits_PW = F.linear(model.decoder.norm(tokens_CTD).flatten(0, 1), model.decoder.head_weight[words]).float()
         divisor = self._divisor(len(batch.targets), logits_PW.device)
         loss, num_first = logits_PW.new_zeros(()), logits_PW.new_zeros(())
-        for asked_P in places.unflatten(0, (len(tokens_CTD), -1, tokens_CTD.shape[1])).unbind(1):
-            choices, wanted_P = asked_P.flatten().unique(return_inverse=True)
+        for wanted_P, is_answer_V in zip(wanted_KP, answers_KV, strict=True):
+            choices = is_answer_V[words].nonzero().flatten()
             among = logits_PW[:, choices]
-            loss = loss + F.cross_entropy(among, wanted_P, reduction="sum") / divisor
-            num_first += (among.detach().argmax(dim=-1) == wanted_P).sum()
+            # Words are in ascending order of their ids.
+            place_P = torch.searchsorted(words[choices], wanted_P)
+            loss = loss + F.cross_entropy(among, place_P, reduction="sum") / divisor
+            num_first += (among.detach().argmax(dim=-1) == place_P).sum()
         metrics = {
             "accuracy": num_first / divisor,
             "labels": torch.tensor(len(batch.targets)),
@@ -130,6 +135,14 @@ class PatchLoss(ResponseLoss):
             "samples": torch.tensor(batch.num_samples),
         }
         return loss, metrics
+
+
+def _answers(wanted_KP: Tensor, vocab_size: int) -> Tensor:
+    """Which words answer each question in any process, (K, V) bool."""
+    found_KV = torch.zeros(len(wanted_KP), vocab_size, device=wanted_KP.device).scatter_(1, wanted_KP, 1.0)
+    if dist.is_initialized():
+        dist.all_reduce(found_KV, dist.ReduceOp.MAX)
+    return found_KV > 0
 
 
 def token_losses(
