@@ -82,6 +82,8 @@ def test_a_recipe_says_how_its_phases_look(world_folder: Path, tmp_path: Path, c
     assert json.loads(capsys.readouterr().out)["row_sets"][0]["media_types"].keys() == {"text"}
     assert run([*command, "--phase", "three"]) == 1
     assert "the recipe has one, two" in capsys.readouterr().err
+    assert run([*command, "--set", "phases.1.learn=patches"]) == 1
+    assert "--phase two: learns words of patches" in capsys.readouterr().err
 
 
 def test_bad_rows_decide_the_exit_status(tmp_path: Path, capsys: Captured) -> None:

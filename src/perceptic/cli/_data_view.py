@@ -111,6 +111,11 @@ def _phase(recipe: PlmRecipe, name: str | None) -> PlmPhaseRecipe:
     found = [phase for phase in recipe.phases if name in (None, phase.name)]
     if not found:
         raise ConfigError(f"--phase {name}: the recipe has {', '.join(phase.name for phase in recipe.phases)}")
+    if found[-1].learn == "patches":
+        raise ConfigError(
+            f"--phase {found[-1].name}: learns words of patches, which are not read as conversations; its training run "
+            "counts what it cannot use, and other phases can be checked here"
+        )
     return found[-1]
 
 
