@@ -99,18 +99,16 @@ def patch_batch(samples: Sequence[TrainingSample], tokens_per_chunk: int) -> Pac
     """
     if len({len(sample.tokens.token_ids) for sample in samples}) > 1:
         raise DataError("pictures that learn patches together must have the same questions, in the same order")
-    ids = torch.tensor([sample.tokens.token_ids[:tokens_per_chunk] for sample in samples])
-    positions: list[int] = []
-    targets: list[int] = []
-    for index, sample in enumerate(samples):
-        words = sample.tokens.token_ids[tokens_per_chunk:]
-        positions += [index * tokens_per_chunk + place % tokens_per_chunk for place in range(len(words))]
-        targets += words
+    ids = torch.tensor([sample.tokens.token_ids for sample in samples])
+    pictures, words = ids[:, :tokens_per_chunk], ids[:, tokens_per_chunk:]
+    # Each answer goes through the patches from the first to the last.
+    places = torch.arange(words.shape[1]) % tokens_per_chunk
+    positions = tokens_per_chunk * torch.arange(len(samples))[:, None] + places
     chunks = [sample.chunks for sample in samples if sample.chunks is not None]
     return PackedBatch(
-        token_ids=ids,
+        token_ids=pictures,
         sample_lengths=tuple((tokens_per_chunk,) for _ in samples),
         chunks=torch.cat(chunks),
-        label_positions=torch.tensor(positions),
-        targets=torch.tensor(targets),
+        label_positions=positions.flatten(),
+        targets=words.flatten(),
     )

@@ -61,13 +61,7 @@ class ResponseLoss:
         losses = token_losses(model.decoder.logits, hidden_ND, batch.targets, self._rows(model))
         divisor = self._divisor(len(batch.targets), losses.nll_N.device)
         loss = losses.nll_N.sum() / divisor
-        metrics = {
-            "accuracy": losses.is_first_N.float().sum() / divisor,
-            "labels": torch.tensor(len(batch.targets)),
-            "tokens": torch.tensor(batch.num_real_tokens),
-            "samples": torch.tensor(batch.num_samples),
-        }
-        return loss, metrics
+        return loss, _metrics(batch, losses.is_first_N.float().sum() / divisor)
 
     def after_step(self, model: PerceptionLM) -> None:
         """Nothing is constrained."""
@@ -128,13 +122,16 @@ class PatchLoss(ResponseLoss):
             place_P = torch.searchsorted(words[choices], wanted_P)
             loss = loss + F.cross_entropy(among, place_P, reduction="sum") / divisor
             num_first += (among.detach().argmax(dim=-1) == place_P).sum()
-        metrics = {
-            "accuracy": num_first / divisor,
-            "labels": torch.tensor(len(batch.targets)),
-            "tokens": torch.tensor(batch.num_real_tokens),
-            "samples": torch.tensor(batch.num_samples),
-        }
-        return loss, metrics
+        return loss, _metrics(batch, num_first / divisor)
+
+
+def _metrics(batch: PackedBatch, accuracy: Tensor) -> dict[str, Tensor]:
+    return {
+        "accuracy": accuracy,
+        "labels": torch.tensor(len(batch.targets)),
+        "tokens": torch.tensor(batch.num_real_tokens),
+        "samples": torch.tensor(batch.num_samples),
+    }
 
 
 def _answers(wanted_KP: Tensor, vocab_size: int) -> Tensor:

@@ -25,7 +25,7 @@ from perceptic.world.clip import Clip, Event
 from perceptic.world.clip_questions import clip_questions, event_sentence
 from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.dense_captions import dense_segments, event_caption
-from perceptic.world.plm_rows import Row, box_map, boxed_singles, conversation
+from perceptic.world.plm_rows import Row, box_fields, box_map, boxed_singles, conversation
 from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
@@ -109,8 +109,7 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
     chosen = shuffled(rng, boxed_singles(scene, rendered))[:_MAX_REGIONS]
     if not chosen:
         return []
-    height, width = rendered.pixels.shape[:2]
-    row = {"image": path, "bbox": [list(box.xywh) for _, box in chosen], "width": width, "height": height}
+    row = {"image": path, **box_fields(rendered, [box for _, box in chosen])}
     numbered = [(item, f"<|bbox{number}|>") for number, (item, _) in enumerate(chosen)]
     described = [
         (

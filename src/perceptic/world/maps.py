@@ -8,7 +8,6 @@ about objects find out much later where to look (docs/plm-nano.md).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -17,11 +16,13 @@ from numpy.typing import NDArray
 from perceptic.media.sampling import plm_indices
 from perceptic.world.clip import Clip, Event
 from perceptic.world.clip_rendering import RenderedClip
-from perceptic.world.plm_rows import Row, boxed_singles, conversation
+from perceptic.world.drills import about
+from perceptic.world.plm_rows import Row, box_fields, boxed_singles
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, SceneObject
-from perceptic.world.words import NUM_TOLD_FRAMES
+from perceptic.world.transcripts import boxes_turn
+from perceptic.world.words import NUM_TOLD_FRAMES, cell_of
 
 MAP_SIDE: Final = 8
 """Rows and columns of a map: the patches of PLM-Nano's pictures."""
@@ -30,12 +31,6 @@ _COLUMNS: Final = tuple("abcdefgh")
 _ROWS: Final = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 _EMPTY: Final = "background"
 _STILL: Final = "still"
-_PLACES: Final = {
-    "names": "Which object is in which column and row?",
-    "questions": "",
-    "boxes": "Name every object after its box [x1, y1, x2, y2] and its column and row.",
-    "found": "Give the column and row and the box [x1, y1, x2, y2] of every object after its name.",
-}
 _LEAST_SHARE: Final = 1 / 3
 """Of a patch, from which on it shows an object."""
 _LEAST_FRAMES: Final = 2
@@ -54,8 +49,7 @@ def image_map_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Ge
     other = pick(rng, _OTHERS) if chance(rng, 0.4) else None
     chosen: list[_Attribute] = [*_MAIN] if other is None else [pick(rng, _MAIN), other]
     turns = [(f"Which {kind} is where?", _image_map(owners, scene, kind)) for kind in shuffled(rng, chosen)]
-    (ask, answer), *others = turns
-    return {"image": path, "conversations": conversation((f"<image>\n{ask}", answer), *others)}
+    return {"image": path, "conversations": about("image", turns)}
 
 
 def image_patches_row(path: str, scene: Scene, rendered: Rendered) -> Row | None:
@@ -69,8 +63,7 @@ def image_patches_row(path: str, scene: Scene, rendered: Rendered) -> Row | None
     told = [(f"Which {kind} is where?", _image_map(owners, scene, kind)) for kind in (*_MAIN, *_OTHERS)]
     told.append(("Which column is where?", " ".join(_COLUMNS * MAP_SIDE)))
     told.append(("Which row is where?", " ".join(row for row in _ROWS for _ in range(MAP_SIDE))))
-    (ask, answer), *others = told
-    return {"image": path, "conversations": conversation((f"<image>\n{ask}", answer), *others)}
+    return {"image": path, "conversations": about("image", told)}
 
 
 def image_places_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> Row | None:
@@ -83,31 +76,23 @@ def image_places_row(path: str, scene: Scene, rendered: Rendered, rng: np.random
     if not found:
         return None
     chosen = shuffled(rng, found)
-    told = [
-        (f"{item.colour} {item.shape}", place_words(item), f"<|bbox{index}|>") for index, (item, _) in enumerate(chosen)
-    ]
+    told = [(place_words(item), f"{item.colour} {item.shape}") for item, _ in chosen]
     form = pick(rng, ("names", "questions", "boxes", "boxes", "found"))
-    turns = [(_PLACES[form], ", ".join(" ".join(parts) for parts in _ordered(told, form)))]
-    if form == "questions":
-        turns = [(f"In which column and row is the {name}?", place) for name, place, _ in told]
-    (ask, answer), *others = turns
-    row: Row = {"image": path, "conversations": conversation((f"<image>\n{ask}", answer), *others)}
-    if form in ("boxes", "found"):
-        height, width = rendered.pixels.shape[:2]
-        row |= {"bbox": [list(box.xywh) for _, box in chosen], "width": width, "height": height}
-    return row
+    match form:
+        case "names":
+            turns = [("Which object is in which column and row?", ", ".join(f"{name} {place}" for place, name in told))]
+        case "questions":
+            turns = [(f"In which column and row is the {name}?", place) for place, name in told]
+        case _:
+            turns = [boxes_turn(told, boxes_first=form == "boxes")]
+    fields = box_fields(rendered, [box for _, box in chosen]) if form in ("boxes", "found") else {}
+    return {"image": path, "conversations": about("image", turns), **fields}
 
 
 def place_words(item: SceneObject) -> str:
     """Column and row of an object's middle, as its patch has them: "c four"."""
-    column, row = (min(max(int(position * MAP_SIDE), 0), MAP_SIDE - 1) for position in (item.x, item.y))
+    column, row = cell_of(item, MAP_SIDE)
     return f"{_COLUMNS[column]} {_ROWS[row]}"
-
-
-def _ordered(told: Sequence[tuple[str, str, str]], form: str) -> list[tuple[str, ...]]:
-    if form == "boxes":
-        return [(box, place, name) for name, place, box in told]
-    return [(name, place, box) if form == "found" else (name, place) for name, place, box in told]
 
 
 def video_map_row(path: str, clip: Clip, rendered: RenderedClip) -> Row:
@@ -118,15 +103,11 @@ def video_map_row(path: str, clip: Clip, rendered: RenderedClip) -> Row:
     for place in range(1, len(frames)):
         acts = _acts(clip, frames[place - 1], frames[place])
         told += _frame_map(owners[place], owners[place - 1], acts)
-    return {"video": path, "conversations": conversation(("<video>\nWhat happens where?", " ".join(told)))}
+    return {"video": path, "conversations": about("video", [("What happens where?", " ".join(told))])}
 
 
 def _image_map(owners: NDArray[np.int64], scene: Scene, kind: _Attribute) -> str:
-    return " ".join(_EMPTY if owner < 0 else _value(scene.objects[owner], kind) for owner in owners)
-
-
-def _value(item: SceneObject, kind: _Attribute) -> str:
-    return str(getattr(item, kind))
+    return " ".join(_EMPTY if owner < 0 else str(getattr(scene.objects[owner], kind)) for owner in owners)
 
 
 def _owners(owners: NDArray[np.int16], num_objects: int) -> NDArray[np.int64]:

@@ -85,8 +85,7 @@ def region_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Gene
     if not boxed:
         return []
     item, box = pick(rng, boxed)
-    height, width = rendered.pixels.shape[:2]
-    common = {"image": path, "bbox": [list(box.xywh)], "width": width, "height": height}
+    common = {"image": path, **box_fields(rendered, [box])}
     phrase = noun_phrase(item, rng, size=True, texture=True, text=True)
     describe = f"<image>\n{REGION_PROMPT}"
     find = f"<image>\n{GROUNDING_PROMPT.format(caption=brief_noun_phrase(item))}"
@@ -101,6 +100,12 @@ def boxed_singles(scene: Scene, rendered: Rendered) -> list[tuple[SceneObject, B
     single = [members[0] for members in grouped(scene.objects) if len(members) == 1]
     boxes = [(item, rendered.boxes[scene.objects.index(item)]) for item in single]
     return [(item, box) for item, box in boxes if box is not None]
+
+
+def box_fields(rendered: Rendered, boxes: Sequence[Box]) -> Row:
+    """What a row says of the boxes that its conversation refers to."""
+    height, width = rendered.pixels.shape[:2]
+    return {"bbox": [list(box.xywh) for box in boxes], "width": width, "height": height}
 
 
 def video_rows(

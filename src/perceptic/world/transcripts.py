@@ -6,21 +6,23 @@ many words to learn from for one look, in the words that the decoder has read be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from perceptic.world.clip import Clip
 from perceptic.world.clip_rendering import RenderedClip
-from perceptic.world.plm_rows import Row, box_map, boxed_singles, conversation
+from perceptic.world.drills import about
+from perceptic.world.plm_rows import Row, box_fields, box_map, boxed_singles, conversation
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene
 from perceptic.world.words import cell_words, clip_words, scene_words
 
 _SCENE: Final = "<image>\nWrite down every object with its column and row."
-_BOXES_FIRST: Final = "<image>\nName every object after its box [x1, y1, x2, y2] and its column and row."
-_NAMES_FIRST: Final = "<image>\nGive the column and row and the box [x1, y1, x2, y2] of every object after its name."
+_BOXES_FIRST: Final = "Name every object after its box [x1, y1, x2, y2] and its column and row."
+_NAMES_FIRST: Final = "Give the column and row and the box [x1, y1, x2, y2] of every object after its name."
 _FRAMES: Final = "<video>\nWrite down every object with its column and row, frame by frame."
 _BOXED_FRAMES: Final = (
     "<video>\nWrite down every object with its column and row, frame by frame, and which one the red rectangle marks."
@@ -45,17 +47,20 @@ def image_boxes_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.
     if not found:
         return None
     chosen = shuffled(rng, found)
-    height, width = rendered.pixels.shape[:2]
-    told = [
-        (f"<|bbox{index}|>", cell_words(item), f"{item.colour} {item.shape}")
-        for index, (item, box) in enumerate(chosen)
-    ]
-    if chance(rng, 0.6):
-        turn = _BOXES_FIRST, ", ".join(" ".join(parts) for parts in told)
-    else:
-        turn = _NAMES_FIRST, ", ".join(" ".join(parts[::-1]) for parts in told)
-    pixels = [list(box.xywh) for _, box in chosen]
-    return {"image": path, "bbox": pixels, "width": width, "height": height, "conversations": conversation(turn)}
+    turn = boxes_turn([(cell_words(item), f"{item.colour} {item.shape}") for item, _ in chosen], chance(rng, 0.6))
+    fields = box_fields(rendered, [box for _, box in chosen])
+    return {"image": path, **fields, "conversations": about("image", [turn])}
+
+
+def boxes_turn(told: Sequence[tuple[str, str]], boxes_first: bool) -> tuple[str, str]:
+    """Question and answer about every box of a row, one after the other.
+
+    Args:
+        told: place and name of what is in each box. boxes_first: or the names.
+    """
+    parts = [(f"<|bbox{index}|>", place, name) for index, (place, name) in enumerate(told)]
+    ask, step = (_BOXES_FIRST, 1) if boxes_first else (_NAMES_FIRST, -1)
+    return ask, ", ".join(" ".join(part[::step]) for part in parts)
 
 
 def video_transcript_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> Row:

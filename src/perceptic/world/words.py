@@ -42,7 +42,7 @@ def scene_words(scene: Scene) -> str:
     """Objects row by row, each with its column and row of eight, what is written, and the background."""
     told = [
         f"{item.size} {item.texture} {item.colour} {item.shape} {cell_words(item)}{_writing(item.text)}"
-        for item in sorted(scene.objects, key=lambda item: (_place(item.y, _COLUMNS), _place(item.x, _COLUMNS)))
+        for item in sorted(scene.objects, key=lambda item: cell_of(item)[::-1])
     ]
     if scene.sign is not None:
         told.append(f"sign {scene.sign.place}{_writing(scene.sign.text)}")
@@ -51,9 +51,15 @@ def scene_words(scene: Scene) -> str:
     return "; ".join(told)
 
 
+def cell_of(item: SceneObject, columns: int = _COLUMNS) -> tuple[int, int]:
+    """Column and row of an object's middle, from 0 to `columns` - 1."""
+    return _place(item.x, columns), _place(item.y, columns)
+
+
 def cell_words(item: SceneObject, columns: int = _COLUMNS) -> str:
-    """Column and row of an object's middle: "3 5"."""
-    return f"{_place(item.x, columns)} {_place(item.y, columns)}"
+    """The same in digits: "3 5"."""
+    column, row = cell_of(item, columns)
+    return f"{column} {row}"
 
 
 def clip_words(clip: Clip, boxed: int | None = None) -> str:
