@@ -228,7 +228,7 @@ PLM_CONFIGS: dict[str, PerceptionLMConfig] = {
     "PLM-Nano": PerceptionLMConfig(
         DecoderConfig(
             dim=256,
-            n_layers=4,
+            n_layers=5,
             n_heads=4,
             n_kv_heads=2,
             vocab_size=2048,

@@ -29,8 +29,8 @@ from perceptic.data.plm_rows import (
 from perceptic.data.plm_samples import SampleMaker, TrainingSample
 from perceptic.data.row_files import RowFile, RowSet
 from perceptic.errors import DataError
+from perceptic.media.boxes import Box
 from perceptic.media.chunks import ChunkTransform
-from perceptic.media.regions import Box
 from perceptic.text.llama_tokenizer import LlamaTokenizer
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

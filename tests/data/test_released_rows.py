@@ -19,7 +19,7 @@ from perceptic.data.released_videos import unpack_shards
 from perceptic.data.row_files import RowFile
 from perceptic.data.tar_units import TarUnits
 from perceptic.errors import DataError
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 
 SAID = (Turn("human", "What?"), Turn("assistant", "That."))
 DOCUMENTS = [

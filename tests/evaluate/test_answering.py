@@ -13,7 +13,7 @@ from PIL import Image
 
 from perceptic.evaluate.answering import Question, answer_key
 from perceptic.inference.sampling import GenerationOptions
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.messages import ChatMessage
 from perceptic.tasks.seeing import Seeing

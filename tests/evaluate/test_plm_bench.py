@@ -35,7 +35,7 @@ from perceptic.evaluate.plm_bench_rows import (
 )
 from perceptic.evaluate.request import Common, ModelUnderTest, Request
 from perceptic.evaluate.result import Measured
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.fresh_model import write_fresh_model
 from perceptic.tasks.messages import ChatMessage

@@ -23,7 +23,7 @@ from perceptic.evaluate.qa_rows import QaRow, read_qa
 from perceptic.evaluate.request import Common, ModelUnderTest, Request
 from perceptic.evaluate.result import Measured
 from perceptic.evaluate.runners import build_options, runner_for
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 
 OPTIONS = ("a cat", "a dog", "a bird on a tree", "nothing")
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceptic.errors import ConfigError
-from perceptic.media.regions import Box, draw_box, draw_boxes, fill_regions, parse_region, region_text
+from perceptic.media.boxes import Box, fill_regions, parse_region, region_text
+from perceptic.media.regions import draw_box, draw_boxes
 
 GOLDENS = json.loads((Path(__file__).parents[1] / "goldens/plm/text/regions.json").read_text())
 

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from perceptic.configs_plm import PerceptionLMPreprocessing
 from perceptic.errors import ConfigError
+from perceptic.media.boxes import Box
 from perceptic.media.chunks import ChunkTransform
 from perceptic.media.preprocess import image_to_tensor
-from perceptic.media.regions import Box, draw_boxes
+from perceptic.media.regions import draw_boxes
 from perceptic.media.tiling import Grid, choose_grid
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

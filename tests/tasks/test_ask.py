@@ -14,7 +14,7 @@ from PIL import Image
 import perceptic
 from perceptic.errors import ConfigError, MediaError, TextError
 from perceptic.inference.sampling import GenerationOptions
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 from perceptic.tasks.answers import Answer
 from perceptic.tasks.ask import ask, question_messages
 from perceptic.tasks.assistant import Assistant

@@ -14,10 +14,11 @@ from PIL import Image, ImageFile
 
 from perceptic.errors import ConfigError, MediaError
 from perceptic.inference.sampling import GenerationOptions
+from perceptic.media.boxes import Box
 from perceptic.media.chunks import ChunkTransform
 from perceptic.media.images import load_image
 from perceptic.media.pyav_reader import PyavReader
-from perceptic.media.regions import Box, draw_box
+from perceptic.media.regions import draw_box
 from perceptic.media.sampling import plm_indices, rounded_indices
 from perceptic.tasks import looking
 from perceptic.tasks.assistant import Assistant

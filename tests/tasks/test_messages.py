@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from perceptic.errors import ConfigError, MediaError, PercepticError, TextError
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.media_parts import MediaPart, WebAddress, media_part
 from perceptic.tasks.messages import ChatMessage, all_media, parse_messages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perceptic import world
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.world_exam import ExamAnswer, ExamScore
 from perceptic.tasks.world_exam_items import ExamItem, ExamWorld

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -15,18 +16,22 @@ import torch.nn.functional as F
 from PIL import Image
 
 from perceptic.configs_plm import PerceptionLMPreprocessing, plm_config
+from perceptic.data.packing import PackedBatch
 from perceptic.data.patch_words import PatchMaker, PatchStream, patch_batch
 from perceptic.data.plm_rows import RowError, parse_row
-from perceptic.data.plm_samples import TrainingSample
+from perceptic.data.plm_samples import SampleMaker, TrainingSample
 from perceptic.errors import ConfigError, DataError
+from perceptic.files import write_bytes
 from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.text.conversations import TrainingTokens
 from perceptic.text.llama_tokenizer import LlamaTokenizer
+from perceptic.text.templates import TemplateName
 from perceptic.train.checkpoint import CheckpointFolder
-from perceptic.train.plm_objective import PatchLoss
+from perceptic.train.plm_objective import AccompaniedLoss, PatchLoss
 from perceptic.train.recipe import load_recipe
 from perceptic.train.runs import RunCallbacks, train
+from perceptic.world.encoding import mp4_bytes
 
 TOKENIZER = LlamaTokenizer.from_file(Path(__file__).parents[1] / "goldens" / "plm" / "tokenizer" / "tokenizer.model")
 PREPROCESSING = PerceptionLMPreprocessing(tile_size=64, vision_input_type="vanilla", max_num_tiles=1)
@@ -52,6 +57,30 @@ phases:
     max_tokens: 64
 """
 
+BESIDE = """
+name: tiny-beside
+objective: plm
+model: PLM-Nano
+model_overrides: {decoder: {dim: 32, n_layers: 1}, vision: {layers: 1}}
+threads: 1
+data: {world: {images: 24, videos: 12, seed: 3}}
+optimizer: {name: muon, betas: [0.9, 0.95], eps: 1.0e-8, weight_decay: 0.0, clip_norm: 1.0}
+checkpoint: {every_steps: 2, keep: 2}
+phases:
+  - name: frames
+    stage: 3
+    stage_overrides: {freeze_vision: false, freeze_decoder: false, pooling_ratio: 1, vision_input_type: vanilla,
+                      max_num_tiles: 1, max_video_frames: 8, layer_scale_init: null, drop_path: 0.0}
+    mix: "world_words_brief:1"
+    steps: 6
+    learning_rate: 1.0e-2
+    max_tokens: 128
+    window: 8
+    beside:
+      - {mix: "world_image_patches:1", num_sequences: 4, weight: 0.5}
+      - {mix: "world_video_patches:1", num_sequences: 2, depth: 1}
+"""
+
 
 def row(path: str, *answers: str) -> dict[str, Any]:
     turns = []
@@ -68,21 +97,36 @@ def picture(tmp_path: Path) -> Path:
 
 
 def made(root: Path, told: dict[str, Any], tokens_per_chunk: int = 4) -> TrainingSample:
-    maker = PatchMaker(TOKENIZER, ChunkTransform(PREPROCESSING), tokens_per_chunk)
+    maker = PatchMaker(TOKENIZER, ChunkTransform(PREPROCESSING), tokens_per_chunk, "warmup")
     return maker(parse_row(told, "rows:1"), root, "rows:1")
 
 
 def test_every_patch_learns_one_word_of_every_answer(picture: Path) -> None:
     (a,), (b,) = TOKENIZER.encode(" a"), TOKENIZER.encode(" b")
-    batch = patch_batch(
-        [made(picture, row("a.png", "a a b b", "b a b a")), made(picture, row("a.png", *["a a a a"] * 2))], 4
-    )
+    samples = [made(picture, row("a.png", "a a b b", "b a b a")), made(picture, row("a.png", *["a a a a"] * 2))]
+    batch = patch_batch(samples)
     assert batch.token_ids.tolist() == [[TOKENIZER.image_id] * 4] * 2
     assert batch.targets.tolist() == [a, a, b, b, b, a, b, a] + [a] * 8
     assert batch.label_positions.tolist() == [0, 1, 2, 3] * 2 + [4, 5, 6, 7] * 2
     assert batch.chunks is not None
     assert batch.chunks.shape == (2, 3, 64, 64)
     assert batch.num_real_tokens == 8
+
+
+@pytest.mark.parametrize("template", ["warmup", "plm_sft"])
+def test_patches_stand_where_they_do_in_a_conversation(template: TemplateName, tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a.mp4", mp4_bytes(np.full((8, 64, 64, 3), 100, dtype=np.uint8), 8.0))
+    told = parse_row({"video": "a.mp4", "conversations": row("", "0 1 0 1 " * 4)["conversations"]}, "rows:1")
+    transform = ChunkTransform(dataclasses.replace(PREPROCESSING, max_video_frames=4))
+    sample = PatchMaker(TOKENIZER, transform, 4, template)(told, tmp_path, "rows:1")
+    asked = SampleMaker(TOKENIZER, transform, 4, 1000, template=template)(told, tmp_path, "rows:1")
+    assert sample.chunks is not None
+    assert sample.chunks.shape == (4, 3, 64, 64)
+    assert sample.tokens.image_positions == asked.tokens.image_positions
+    last = sample.tokens.image_positions[-1] + 1
+    assert sample.tokens.token_ids[:last] == asked.tokens.token_ids[:last]
+    zero, one = (TOKENIZER.encode(digit)[0] for digit in "01")
+    assert sample.tokens.token_ids[last:] == (zero, one, zero, one) * 4
 
 
 @pytest.mark.parametrize(
@@ -101,24 +145,31 @@ def test_rows_that_do_not_name_patches_are_refused(picture: Path, told: dict[str
 
 def test_pictures_that_were_asked_differently_cannot_learn_together(picture: Path) -> None:
     with pytest.raises(DataError, match="same questions"):
-        patch_batch([made(picture, row("a.png", *["a a a a"] * count)) for count in (1, 2)], 4)
+        patch_batch([made(picture, row("a.png", *["a a a a"] * count)) for count in (1, 2)])
 
 
-def test_the_loss_is_of_each_questions_own_words() -> None:
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_the_loss_is_of_each_questions_own_words(depth: int) -> None:
     torch.manual_seed(0)
     config = plm_config("PLM-Nano")
-    config = config.replace(decoder=config.decoder.replace(n_layers=1), vision=config.vision.replace(layers=1))
+    config = config.replace(decoder=config.decoder.replace(n_layers=2), vision=config.vision.replace(layers=1))
     model = PerceptionLM(config).eval()
-    patches = model.tokens_per_chunk
+    patches, opening = 2 * model.tokens_per_chunk, (1, 2, 3)
     words = [torch.randint(5, 9, (patches,)).tolist(), torch.randint(20, 23, (patches,)).tolist()]
-    ids = (*[config.image_token_id] * patches, *words[0], *words[1])
-    tokens = TrainingTokens(ids, tuple(range(patches)), tuple(range(patches, len(ids))))
-    chunks = torch.randint(256, (3, 1, 3, 64, 64), dtype=torch.uint8)
-    batch = patch_batch([TrainingSample("image", tokens, chunk) for chunk in chunks], patches)
+    seen = (*opening, *[config.image_token_id] * patches)
+    ids = (*seen, *words[0], *words[1])
+    tokens = TrainingTokens(ids, tuple(range(3, len(seen))), tuple(range(len(seen), len(ids))))
+    clips = torch.randint(256, (3, 2, 3, 64, 64), dtype=torch.uint8)
+    batch = patch_batch([TrainingSample("video", tokens, clip) for clip in clips])
     assert batch.chunks is not None
-    objective = PatchLoss(PREPROCESSING)
-    loss, metrics = objective.loss(model, batch)
-    hidden = model.decoder.norm(model.encode_chunks(ChunkTransform(PREPROCESSING).normalize(batch.chunks)))
+    loss, metrics = PatchLoss(PREPROCESSING, depth=depth).loss(model, batch)
+    hidden = model.encode_chunks(ChunkTransform(PREPROCESSING).normalize(batch.chunks)).reshape(3, patches, -1)
+    if depth:
+        x = model.embed(torch.tensor([seen] * 3), hidden.reshape(6, -1, hidden.shape[-1]))
+        model.decoder.layers = model.decoder.layers[:depth]
+        hidden = model.decoder(x)[:, 3:]
+    else:
+        hidden = model.decoder.norm(hidden)
     expected = []
     for answer in words:
         choices = sorted(set(answer))
@@ -127,6 +178,19 @@ def test_the_loss_is_of_each_questions_own_words() -> None:
         expected.append(F.cross_entropy(logits.flatten(0, 1), wanted.flatten()))
     assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-5)
     assert metrics["labels"] == 2 * 3 * patches
+
+
+def test_what_is_learned_along_is_added_with_its_weight(picture: Path) -> None:
+    class Fixed(PatchLoss):
+        def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return batch.targets.float().mean(), {"accuracy": torch.tensor(float(len(batch.targets)))}
+
+    own, other = (patch_batch([made(picture, row("a.png", answer))]) for answer in ("a a a a", "b b b b"))
+    (a,), (b,) = TOKENIZER.encode(" a"), TOKENIZER.encode(" b")
+    objective = AccompaniedLoss(Fixed(PREPROCESSING), ((Fixed(PREPROCESSING), 0.5), (Fixed(PREPROCESSING), 2.0)))
+    loss, metrics = objective.loss(None, dataclasses.replace(own, beside=(other, own)))  # type: ignore[arg-type]
+    assert loss.item() == pytest.approx(a + 0.5 * b + 2.0 * a)
+    assert {"accuracy", "patch_accuracy_0", "patch_accuracy_1"} == set(metrics)
 
 
 def stopping_at(step: int) -> RunCallbacks:
@@ -161,6 +225,39 @@ def test_a_run_learns_leaves_the_decoder_alone_and_goes_on_to_the_same_bits(tmp_
     assert changed == {"vision_model", "vision_projector"}
 
 
+def test_patches_learned_along_go_on_to_the_same_bits(tmp_path: Path, data_cache: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(BESIDE)
+    recipe, threads = load_recipe(tmp_path / "tiny.yaml"), torch.get_num_threads()
+    train(recipe, tmp_path / "whole", data_cache)
+    for step in (1, 3):
+        train(recipe, tmp_path / "parts", data_cache, callbacks=stopping_at(step))
+    assert train(recipe, tmp_path / "parts", data_cache).outcome == "finished"
+    torch.set_num_threads(threads)
+    lines = [
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "parts")
+    ]
+    kept = ("loss", "accuracy", "patch_accuracy_0", "patch_accuracy_1")
+    assert [[line[key] for key in kept] for line in lines[0]] == [[line[key] for key in kept] for line in lines[1]]
+    assert lines[0][-1]["patch_accuracy_1"] > lines[0][0]["patch_accuracy_1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("phases.0.beside.1.depth=3", "depth 3: the decoder has 1 layers"),
+        ("phases.0.beside.0.mix=world_image_patchs:1", "world_image_patchs"),
+        ("phases.0.beside.0.layers=3", "layers"),
+    ],
+)
+def test_mistakes_about_what_is_learned_along_are_told(
+    change: str, message: str, tmp_path: Path, data_cache: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(BESIDE)
+    with pytest.raises((ConfigError, DataError), match=message):
+        train(load_recipe(tmp_path / "tiny.yaml", (change,)), tmp_path / "run", data_cache)
+
+
 def test_what_patches_learn_is_named_in_the_recipe(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(RECIPE)
     with pytest.raises(ConfigError, match="learn"):
@@ -185,7 +282,7 @@ def test_a_stream_goes_on_where_it_was(picture: Path) -> None:
         def restore(self, state: dict[str, Any]) -> None:
             self.count = state["count"]
 
-    stream = PatchStream(Samples(), 3, 4)  # type: ignore[arg-type]
+    stream = PatchStream(Samples(), 3)  # type: ignore[arg-type]
     stream.next()
     kept = stream.state()
     ahead = stream.next().targets

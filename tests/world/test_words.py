@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
-from perceptic.world import sample_clip, sample_scene
+from perceptic.text.region_prompts import REGION_PROMPT
+from perceptic.world import render, sample_clip, sample_scene
+from perceptic.world.acts import NUM_TOLD_FRAMES
 from perceptic.world.clip import scene_at
+from perceptic.world.places import COLUMNS, ROWS
 from perceptic.world.plm_rows import Row
 from perceptic.world.randomness import seeded
 from perceptic.world.words import (
-    NUM_TOLD_FRAMES,
+    box_word_rows,
     brief_word_rows,
     clip_word_rows,
     clip_words,
@@ -28,13 +31,15 @@ def text(row: Row) -> str:
 def test_every_object_is_told_from_top_to_bottom() -> None:
     for seed in range(60):
         scene = sample_scene(seed, "train")
-        told = [part for part in scene_words(scene).split("; ") if re.search(r" \d \d( says .+)?$", part)]
+        place = re.compile(rf" [a-h] ({'|'.join(ROWS)})( says .+)?$")
+        told = [found[1] for part in scene_words(scene).split("; ") if (found := place.search(part))]
         assert len(told) == len(scene.objects)
-        rows = [int(re.search(r"(\d) (\d)", part)[2]) for part in told]  # type: ignore[index]
+        rows = [ROWS.index(row) for row in told]
         assert rows == sorted(rows)
         for item in scene.objects:
             wanted = f"{item.size} {item.texture} {item.colour} {item.shape} "
-            assert any(part.startswith(wanted) and (not item.text or part.endswith(item.text)) for part in told)
+            parts = scene_words(scene).split("; ")
+            assert any(part.startswith(wanted) and (not item.text or part.endswith(item.text)) for part in parts)
 
 
 def test_colours_are_answered_from_the_words() -> None:
@@ -73,6 +78,27 @@ def test_a_clip_is_told_frame_by_frame() -> None:
         assert lines[0].count(",") == max(0, visible - 1)
         assert all(line.count("boxed") <= 1 for line in lines)
         assert any("boxed" in line for line in lines)
+        acts = {part.split()[-1] for line in lines for part in line.split(", ")}
+        assert "still" in acts
+        assert len(acts) > 1
+
+
+def test_boxes_are_read_with_the_places_of_their_middles() -> None:
+    asked = 0
+    for seed in range(20):
+        scene = sample_scene(seed, "train")
+        anywhere, *others = [text(row) for row in box_word_rows(scene, render(scene, 64), seeded(seed, "a"))]
+        for part in anywhere.split("; "):
+            box, column, row = part.split()
+            left, top, right, bottom = (int(side) / 1000 for side in box.strip("[]").split(","))
+            assert abs((left + right) / 2 - (COLUMNS.index(column) + 0.5) / 8) < 0.065
+            assert abs((top + bottom) / 2 - (ROWS.index(row) + 0.5) / 8) < 0.065
+        for other in others:
+            assert other.startswith(scene_words(scene))
+            assert REGION_PROMPT[:20] in other or "after its box" in other
+            assert "<|bbox" not in other
+            asked += 1
+    assert asked > 20
 
 
 def test_clips_are_asked_about_their_words() -> None:

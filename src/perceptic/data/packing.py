@@ -34,6 +34,7 @@ class PackedBatch:
         chunks: uint8 RGB (C, 3, S, S) in the order of the picture tokens; None where no sample has any.
         label_positions: int64 (N,), the tokens that predict a learned one, counted through all sequences (B*L).
         targets: int64 (N,), what they should predict.
+        beside: batches of patches that are learned along with this one (`data.patch_words`).
     """
 
     token_ids: Tensor
@@ -41,6 +42,7 @@ class PackedBatch:
     chunks: Tensor | None
     label_positions: Tensor
     targets: Tensor
+    beside: tuple[PackedBatch, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -63,6 +65,7 @@ class PackedBatch:
             chunks=None if self.chunks is None else self.chunks.to(device, non_blocking=True),
             label_positions=self.label_positions.to(device, non_blocking=True),
             targets=self.targets.to(device, non_blocking=True),
+            beside=tuple(batch.to(device) for batch in self.beside),
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from perceptic.data.samples import SampleError
 from perceptic.errors import ConfigError
-from perceptic.media.regions import Box, fill_regions
+from perceptic.media.boxes import Box, fill_regions
 
 Speaker = Literal["human", "assistant"]
 

@@ -53,7 +53,7 @@ class TrainingSample:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Seen:
     """Chunks of a row's media, and how many columns of tiles there are."""
 
     chunks: torch.Tensor | None
@@ -90,7 +90,7 @@ class SampleMaker:
         """
         media_type = _media_type(row)
         try:
-            seen = self._see(row, root)
+            seen = see(row, root, self.transform)
         except MediaError as error:
             raise RowError(where, error.reason, error.path) from error
         num_chunks = 0 if seen.chunks is None else len(seen.chunks)
@@ -98,36 +98,6 @@ class SampleMaker:
         tokens = self._tokens(row.turns, media, where)
         is_cut = self.template == "plm_sft" and tokens.token_ids[-1] != self.tokenizer.eos_id
         return TrainingSample(media_type, tokens, seen.chunks, is_cut, seen.tile_columns)
-
-    def _see(self, row: PlmRow, root: Path) -> _Seen:
-        match row:
-            case TextRow():
-                return _Seen(None)
-            case ImageRow():
-                image = load_image(root / row.path)
-                grid = self.transform.grid(image.width, image.height)
-                return _Seen(self.transform.pixels(image), 0 if grid is None else grid.columns)
-            case MultiImageRow():
-                return _Seen(self.transform.images_pixels([load_image(root / path) for path in row.paths]))
-            case VideoRow():
-                return _Seen(self._frames(row, root / row.path))
-
-    def _frames(self, row: VideoRow, path: Path) -> torch.Tensor:
-        max_frames = self.transform.preprocessing.max_video_frames
-        with open_video(path) as video:
-
-            def choose() -> Sequence[int]:
-                return plm_indices(
-                    len(video.seconds),
-                    video.info.frames_per_second,
-                    max_frames,
-                    start_seconds=row.start_seconds,
-                    end_seconds=row.end_seconds,
-                )
-
-            frames = read_chosen(video, choose)
-        pixels = draw_boxes(frames.pixels, frames.indices.tolist(), row.boxes) if row.boxes else frames.pixels
-        return self.transform.frame_pixels(pixels)
 
     def _tokens(self, turns: Sequence[Turn], media: MediaTokens, where: str) -> TrainingTokens:
         conversation: list[Mapping[str, str]] = [{"from": turn.speaker, "value": turn.text} for turn in turns]
@@ -151,6 +121,39 @@ class SampleMaker:
                 where, "pictures cut off", f"later turns with pictures do not fit in {self.max_tokens} tokens"
             )
         return tokens
+
+
+def see(row: PlmRow, root: Path, transform: ChunkTransform) -> Seen:
+    """Read a row's media, boxes drawn on it. Raises MediaError if it cannot be read."""
+    match row:
+        case TextRow():
+            return Seen(None)
+        case ImageRow():
+            image = load_image(root / row.path)
+            grid = transform.grid(image.width, image.height)
+            return Seen(transform.pixels(image), 0 if grid is None else grid.columns)
+        case MultiImageRow():
+            return Seen(transform.images_pixels([load_image(root / path) for path in row.paths]))
+        case VideoRow():
+            return Seen(_frames(row, root / row.path, transform))
+
+
+def _frames(row: VideoRow, path: Path, transform: ChunkTransform) -> torch.Tensor:
+    max_frames = transform.preprocessing.max_video_frames
+    with open_video(path) as video:
+
+        def choose() -> Sequence[int]:
+            return plm_indices(
+                len(video.seconds),
+                video.info.frames_per_second,
+                max_frames,
+                start_seconds=row.start_seconds,
+                end_seconds=row.end_seconds,
+            )
+
+        frames = read_chosen(video, choose)
+    pixels = draw_boxes(frames.pixels, frames.indices.tolist(), row.boxes) if row.boxes else frames.pixels
+    return transform.frame_pixels(pixels)
 
 
 def _media_type(row: PlmRow) -> MediaType:

@@ -17,7 +17,7 @@ from PIL import Image
 from perceptic.errors import DataError, MediaError
 from perceptic.evaluate.reply_store import ReplyStore, content_key
 from perceptic.inference.sampling import GenerationOptions
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 from perceptic.tasks.answers import PreparedPrompt
 from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.media_parts import MediaPart

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from perceptic.errors import ConfigError, DataError
 from perceptic.evaluate.table_rows import read_table
-from perceptic.media.regions import Box
+from perceptic.media.boxes import Box
 from perceptic.tasks.media_parts import as_box
 
 BenchSection = Literal["fgqa", "sgqa", "rcap", "rdcap", "rtloc"]

@@ -17,8 +17,8 @@ from perceptic.evaluate.judge_prompts import verdict_prompt
 from perceptic.evaluate.multiple_choice import LETTERS, ChoiceRule, choose
 from perceptic.evaluate.qa_rows import QaRow
 from perceptic.evaluate.result import Score
+from perceptic.media.boxes import Box, parse_region
 from perceptic.media.images import image_size
-from perceptic.media.regions import Box, parse_region
 from perceptic.metrics import Mode
 
 _IOU = 0.5

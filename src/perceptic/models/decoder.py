@@ -9,6 +9,7 @@ Shapes: B batch, L tokens, D width, H heads, G key-value heads (H = G*R), K head
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -184,13 +185,19 @@ class Decoder(nn.Module):
             positions = torch.arange(x_BLD.shape[1], device=x_BLD.device)
         return self._run_blocks(x_BLD, positions, None)
 
-    def forward_packed(self, x_BLD: Tensor, packing: Packing) -> Tensor:
-        """As `forward`, of sequences that hold several samples: each has positions from 0 and sees itself alone."""
-        return self._run_blocks(x_BLD, packing.positions().to(x_BLD.device), packing)
+    def forward_packed(self, x_BLD: Tensor, packing: Packing, num_layers: int | None = None) -> Tensor:
+        """As `forward`, of sequences that hold several samples: each has positions from 0 and sees itself alone.
 
-    def _run_blocks(self, x_BLD: Tensor, positions: Tensor, packing: Packing | None) -> Tensor:
+        Args:
+            num_layers: run the first so many blocks only (and the final norm).
+        """
+        return self._run_blocks(x_BLD, packing.positions().to(x_BLD.device), packing, num_layers)
+
+    def _run_blocks(
+        self, x_BLD: Tensor, positions: Tensor, packing: Packing | None, num_layers: int | None = None
+    ) -> Tensor:
         rope = text_rope_table(positions, self.config)
-        for block in self.layers:
+        for block in islice(self.layers, num_layers):
             if self.grad_checkpointing and self.training and torch.is_grad_enabled():
                 x_BLD = checkpoint(block, x_BLD, rope, None, packing, use_reentrant=False)
             else:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from perceptic.errors import ConfigError
 from perceptic.inference.sampling import GenerationOptions
-from perceptic.media.regions import fill_regions
+from perceptic.media.boxes import fill_regions
 from perceptic.tasks.answers import Answer
 from perceptic.tasks.assistant import DEFAULT_PLM, Assistant, load_assistant
 from perceptic.tasks.media_parts import BoxLike, MediaPart, as_box, as_boxes, media_part

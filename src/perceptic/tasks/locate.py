@@ -8,7 +8,7 @@ from typing import Any
 
 from perceptic.errors import ConfigError
 from perceptic.inference.sampling import GenerationOptions
-from perceptic.media.regions import Box, parse_region
+from perceptic.media.boxes import Box, parse_region
 from perceptic.tasks.ask import BoxesLike, Media, question_messages
 from perceptic.tasks.assistant import DEFAULT_PLM, Assistant, load_assistant
 from perceptic.tasks.frame_spans import first_span, seconds_at

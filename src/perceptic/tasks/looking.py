@@ -18,11 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from perceptic.errors import ConfigError, MediaError
+from perceptic.media.boxes import Box
 from perceptic.media.chunks import ChunkTransform
 from perceptic.media.frames import FrameReader
 from perceptic.media.images import ImageSource, image_size, load_image
 from perceptic.media.preprocess import image_to_tensor
-from perceptic.media.regions import Box, draw_box, draw_boxes
+from perceptic.media.regions import draw_box, draw_boxes
 from perceptic.media.sampling import plm_indices, rounded_indices
 from perceptic.media.video import open_video, read_chosen
 from perceptic.tasks.fetching import fetch

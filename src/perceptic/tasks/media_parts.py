@@ -17,8 +17,8 @@ from typing import Any, TypeGuard
 from PIL import Image
 
 from perceptic.errors import ConfigError, MediaError
+from perceptic.media.boxes import Box
 from perceptic.media.collection import IMAGE_SUFFIXES, VIDEO_SUFFIXES, MediaKind, kind_of_content, media_kind
-from perceptic.media.regions import Box
 from perceptic.tasks.data_urls import is_data_url, parse_data_url, short_address
 
 _LARGEST_COORDINATE = 1e6

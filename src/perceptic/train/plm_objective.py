@@ -97,32 +97,73 @@ class ResponseLoss:
 
 @dataclass(frozen=True)
 class PatchLoss(ResponseLoss):
-    """Mean negative log-likelihood of the words of patches, as the output head reads them off the projector's tokens.
+    """Mean negative log-likelihood of the words of patches, as the output head reads them off the patches.
 
-    No layer of the decoder takes part: a patch becomes near to the words for what it shows, which a decoder that has
-    read those words can use at once. Each question has a softmax of its own over the words that answer it in the
-    micro-batch, of all processes together. Batches are those of `data.patch_words`.
+    A patch becomes near to the words for what it shows, which a decoder that has read those words can use at once. Each
+    question has a softmax of its own over the words that answer it in the micro-batch, of all processes together.
+    Batches are those of `data.patch_words`.
+
+    Attributes:
+        depth: blocks of the decoder that a patch has gone through when it is read. 0: the projector's tokens.
     """
+
+    depth: int = 0
 
     def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and the metrics of responses; all pictures must have been asked as many questions."""
+        hidden_RPD = self._patches(model, batch)
+        wanted_RKP = batch.targets.unflatten(0, (len(hidden_RPD), -1, hidden_RPD.shape[1]))
+        wanted_KN = wanted_RKP.transpose(0, 1).flatten(1)
+        answers_KV = _answers(wanted_KN, model.config.decoder.vocab_size)
+        words = answers_KV.any(dim=0).nonzero().flatten()
+        logits_NW = F.linear(hidden_RPD.flatten(0, 1), model.decoder.head_weight[words]).float()
+        divisor = self._divisor(len(batch.targets), logits_NW.device)
+        loss, num_first = logits_NW.new_zeros(()), logits_NW.new_zeros(())
+        for wanted_N, is_answer_V in zip(wanted_KN, answers_KV, strict=True):
+            choices = is_answer_V[words].nonzero().flatten()
+            among = logits_NW[:, choices]
+            # Words are in ascending order of their ids.
+            place_N = torch.searchsorted(words[choices], wanted_N)
+            loss = loss + F.cross_entropy(among, place_N, reduction="sum") / divisor
+            num_first += (among.detach().argmax(dim=-1) == place_N).sum()
+        return loss, _metrics(batch, num_first / divisor)
+
+    def _patches(self, model: PerceptionLM, batch: PackedBatch) -> Tensor:
+        """Patches as they are read, (R pictures or clips, P patches, D)."""
         assert batch.chunks is not None, "patches come with their pictures"
         tokens_CTD = model.encode_chunks(self._pixels(batch.chunks))
-        wanted_CKT = batch.targets.unflatten(0, (len(tokens_CTD), -1, tokens_CTD.shape[1]))
-        wanted_KP = wanted_CKT.transpose(0, 1).flatten(1)
-        answers_KV = _answers(wanted_KP, model.config.decoder.vocab_size)
-        words = answers_KV.any(dim=0).nonzero().flatten()
-        logits_PW = F.linear(model.decoder.norm(tokens_CTD).flatten(0, 1), model.decoder.head_weight[words]).float()
-        divisor = self._divisor(len(batch.targets), logits_PW.device)
-        loss, num_first = logits_PW.new_zeros(()), logits_PW.new_zeros(())
-        for wanted_P, is_answer_V in zip(wanted_KP, answers_KV, strict=True):
-            choices = is_answer_V[words].nonzero().flatten()
-            among = logits_PW[:, choices]
-            # Words are in ascending order of their ids.
-            place_P = torch.searchsorted(words[choices], wanted_P)
-            loss = loss + F.cross_entropy(among, place_P, reduction="sum") / divisor
-            num_first += (among.detach().argmax(dim=-1) == place_P).sum()
-        return loss, _metrics(batch, num_first / divisor)
+        num_rows, num_patches = batch.num_samples, tokens_CTD.shape[0] * tokens_CTD.shape[1] // batch.num_samples
+        if self.depth == 0:
+            read: Tensor = model.decoder.norm(tokens_CTD)
+            return read.reshape(num_rows, num_patches, -1)
+        x_RLD = model.embed(batch.token_ids, tokens_CTD)
+        hidden_RLD = model.decoder.forward_packed(x_RLD, batch.packing(), self.depth)
+        positions_RKP = batch.label_positions.unflatten(0, (num_rows, -1, num_patches))
+        return hidden_RLD.flatten(0, 1)[positions_RKP[:, 0]]
+
+
+@dataclass(frozen=True)
+class AccompaniedLoss:
+    """A loss with those of the patches that are learned along: their weighted sum.
+
+    Attributes:
+        main: of the batch itself. beside: loss and weight of each batch of its `beside`.
+    """
+
+    main: ResponseLoss
+    beside: tuple[tuple[PatchLoss, float], ...]
+
+    def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum, and the metrics of the batch itself with `patch_accuracy_0`, `patch_accuracy_1`... of the others."""
+        loss, metrics = self.main.loss(model, batch)
+        for index, ((objective, weight), patches) in enumerate(zip(self.beside, batch.beside, strict=True)):
+            extra, found = objective.loss(model, patches)
+            loss = loss + weight * extra
+            metrics[f"patch_accuracy_{index}"] = found["accuracy"]
+        return loss, metrics
+
+    def after_step(self, model: PerceptionLM) -> None:
+        """Nothing is constrained."""
 
 
 def _metrics(batch: PackedBatch, accuracy: Tensor) -> dict[str, Tensor]:
@@ -134,9 +175,9 @@ def _metrics(batch: PackedBatch, accuracy: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _answers(wanted_KP: Tensor, vocab_size: int) -> Tensor:
+def _answers(wanted_KN: Tensor, vocab_size: int) -> Tensor:
     """Which words answer each question in any process, (K, V) bool."""
-    found_KV = torch.zeros(len(wanted_KP), vocab_size, device=wanted_KP.device).scatter_(1, wanted_KP, 1.0)
+    found_KV = torch.zeros(len(wanted_KN), vocab_size, device=wanted_KN.device).scatter_(1, wanted_KN, 1.0)
     if dist.is_initialized():
         dist.all_reduce(found_KV, dist.ReduceOp.MAX)
     return found_KV > 0

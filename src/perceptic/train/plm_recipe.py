@@ -57,6 +57,24 @@ class PlmDataRecipe:
 
 
 @dataclass(frozen=True)
+class PatchWords:
+    """Words of patches that a phase learns along with everything else (`train.plm_objective.PatchLoss`).
+
+    Attributes:
+        mix: of rows about patches (`data.patch_words`), all with the same questions.
+        num_sequences: pictures or clips of a micro-batch, all processes together.
+        depth: blocks of the decoder that a patch has gone through when its words are read off it. 0: the projector's
+            tokens.
+        weight: of its loss.
+    """
+
+    mix: str
+    num_sequences: int
+    depth: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
 class PlmPhaseRecipe:
     """One stage on one mix.
 
@@ -69,8 +87,8 @@ class PlmPhaseRecipe:
         workers: threads that decode ahead. order: see `data.mixing`.
         final_learning_rate: None: 1 % of the peak.
         vision_rate, decoder_rate: factors on the learning rate of the tower and of the decoder.
-        learn: `patches`: what each patch shows, without the decoder's layers (`train.plm_objective.PatchLoss`); then
-            `num_sequences` are pictures, and `max_tokens` the patches of one.
+        learn: `patches`: nothing but words of patches, at depth 0; `num_sequences` are pictures or clips then.
+        beside: words of patches that are learned along.
         position_scale: factor on the tower's table of positions as the phase begins. A tower that was trained to tell
             pictures apart may have let go of where things are by its last layer.
     """
@@ -92,6 +110,7 @@ class PlmPhaseRecipe:
     decoder_rate: float = 1.0
     position_scale: float = 1.0
     learn: Literal["responses", "patches"] = "responses"
+    beside: tuple[PatchWords, ...] = ()
     stage_overrides: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -101,6 +120,11 @@ class PlmPhaseRecipe:
         if self.max_tokens is not None:
             values["max_tokens"] = self.max_tokens
         return build(PlmStage, values, "stage_overrides")
+
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        """All that the phase reads."""
+        return (self.mix, *(words.mix for words in self.beside))
 
     def scheduled(self) -> Phase:
         """The phase as the loop sees it."""

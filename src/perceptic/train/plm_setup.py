@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perceptic.configs_plm import PerceptionLMPreprocessing
-from perceptic.data.mixing import make_order
 from perceptic.data.packing import PackedBatch
-from perceptic.data.patch_words import PatchMaker, PatchStream
-from perceptic.data.plm_samples import SampleMaker
-from perceptic.data.plm_stream import PackedStream, PackingSettings, SampleStream
 from perceptic.data.registry import open_mix, parse_mix, read_registry
-from perceptic.data.skipped import SkippedSamples
 from perceptic.errors import ConfigError
 from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
@@ -28,9 +23,9 @@ from perceptic.train.parts import RunContext, optimizer_of
 from perceptic.train.plan import PlannedStep, plan_steps
 from perceptic.train.plm_data import find_registry
 from perceptic.train.plm_model import PlmOrigin, build_model, find_origin, scale_positions
-from perceptic.train.plm_objective import PatchLoss, ResponseLoss
+from perceptic.train.plm_objective import AccompaniedLoss, PatchLoss, ResponseLoss
 from perceptic.train.plm_recipe import PlmPhaseRecipe, PlmRecipe
-from perceptic.train.sources import AheadOfTime
+from perceptic.train.plm_source import PackedSource, PhaseReader
 from perceptic.train.validation import Validation
 from perceptic.weights.dtypes import parse_dtype
 from perceptic.weights.loading import build_empty
@@ -41,7 +36,6 @@ _SEEDS_PER_RUN = 1000
 
 
 _VALIDATION_SEED = 0
-_OBJECTIVES = {"responses": ResponseLoss, "patches": PatchLoss}
 
 
 def count_labels(batch: PackedBatch) -> int:
@@ -70,6 +64,7 @@ class PlmSetup:
         origin = find_origin(recipe)
         if not origin.config.vision.use_abs_posemb and any(phase.position_scale != 1.0 for phase in recipe.phases):
             raise ConfigError("position_scale: the tower has no table of positions to multiply")
+        _check_depths(recipe, origin.config.decoder.n_layers)
         return cls(recipe, context, registry or _checked_registry(recipe, context), origin)
 
     @property
@@ -95,9 +90,9 @@ class PlmSetup:
         return Trainer(
             recipe=recipe,
             model=model,
-            objective=_OBJECTIVES[phase.learn](preprocessing, weighting="token"),
+            objective=_objective(phase, preprocessing),
             optimizer=optimizer_of(recipe, model, rates),
-            sources={phase.name: self._source(phase.mix, seed, phase, preprocessing, model.tokens_per_chunk)},
+            sources={phase.name: self._source(phase, seed, preprocessing, model.tokens_per_chunk)},
             plan=self.parts[part],
             checkpoints=context.checkpoints,
             sink=context.sink,
@@ -129,79 +124,48 @@ class PlmSetup:
         recipe = self.recipe.validation
         if recipe is None:
             return None
-        mix = recipe.data
+        judged = dataclasses.replace(phase, mix=recipe.data, beside=())
         return Validation(
-            objective=_OBJECTIVES[phase.learn](preprocessing, weighting="token"),
-            open_source=lambda: self._source(mix, _VALIDATION_SEED, phase, preprocessing, tokens_per_chunk),
+            objective=_objective(judged, preprocessing),
+            open_source=lambda: self._source(judged, _VALIDATION_SEED, preprocessing, tokens_per_chunk),
             num_batches=recipe.batches,
             weigh=count_labels,
         )
 
     def _source(
-        self,
-        mix_text: str,
-        seed: int,
-        phase: PlmPhaseRecipe,
-        preprocessing: PerceptionLMPreprocessing,
-        tokens_per_chunk: int,
+        self, phase: PlmPhaseRecipe, seed: int, preprocessing: PerceptionLMPreprocessing, tokens_per_chunk: int
     ) -> PackedSource:
-        tokenizer, stage, reader = self.origin.tokenizer, phase.settings, self.context.processes.reader
-        mix = open_mix(parse_mix(mix_text), read_registry(self.registry))
-        order = make_order(phase.order, mix, reader, seed)
-        transform, skipped = ChunkTransform(preprocessing), SkippedSamples(phase.skip_limit)
-        num_sequences = reader.share_of(phase.num_sequences, f"phase {phase.name}: num_sequences")
-        batches: PackedStream | PatchStream
-        if phase.learn == "patches":
-            make_patches = PatchMaker(tokenizer, transform, tokens_per_chunk)
-            samples = SampleStream(mix, order, make_patches, skipped, workers=phase.workers)
-            batches = PatchStream(samples, num_sequences, tokens_per_chunk)
-        else:
-            make = SampleMaker(tokenizer, transform, tokens_per_chunk, stage.max_tokens, template=stage.template)
-            samples = SampleStream(mix, order, make, skipped, workers=phase.workers)
-            settings = PackingSettings(num_sequences, stage.max_tokens, tokenizer.eos_id, phase.window)
-            batches = PackedStream(samples, settings)
-        return PackedSource(samples, AheadOfTime(batches, self.recipe.accumulate), self.context.device)
+        tokenizer, reader = self.origin.tokenizer, self.context.processes.reader
+        rows = PhaseReader(
+            self.registry, tokenizer, reader, phase, seed, ChunkTransform(preprocessing), tokens_per_chunk
+        )
+        return rows.open(self.recipe.accumulate, self.context.device)
+
+
+def _objective(phase: PlmPhaseRecipe, preprocessing: PerceptionLMPreprocessing) -> ResponseLoss | AccompaniedLoss:
+    make = PatchLoss if phase.learn == "patches" else ResponseLoss
+    main = make(preprocessing, weighting="token")
+    if not phase.beside:
+        return main
+    beside = [(PatchLoss(preprocessing, weighting="token", depth=words.depth), words.weight) for words in phase.beside]
+    return AccompaniedLoss(main, tuple(beside))
+
+
+def _check_depths(recipe: PlmRecipe, num_layers: int) -> None:
+    for phase in recipe.phases:
+        for index, words in enumerate(phase.beside):
+            if not 0 <= words.depth <= num_layers:
+                where = f"phase {phase.name}: beside.{index}.depth {words.depth}"
+                raise ConfigError(f"{where}: the decoder has {num_layers} layers")
 
 
 def _checked_registry(recipe: PlmRecipe, context: RunContext) -> Path:
     """The registry, which has every mix of the recipe: a later phase's should be missed now, not in the night."""
     registry = find_registry(recipe, context)
-    mixes = [phase.mix for phase in recipe.phases]
+    mixes = [mix for phase in recipe.phases for mix in phase.mixes]
     for mix in mixes if recipe.validation is None else [*mixes, recipe.validation.data]:
         open_mix(parse_mix(mix), read_registry(registry))
     return registry
-
-
-@dataclass(frozen=True)
-class PackedSource:
-    """A phase's packed batches, made one ahead."""
-
-    samples: SampleStream
-    batches: AheadOfTime[PackedBatch]
-    device: torch.device
-
-    def batch(self, planned: PlannedStep) -> PackedBatch:
-        return self.batches.next().to(self.device)
-
-    def state(self) -> dict[str, Any]:
-        return self.batches.state()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self.batches.restore(dict(state))
-
-    @property
-    def skipped(self) -> SkippedSamples:
-        """Rows of the phase that could not be used, up to the last batch that was handed out."""
-        found = SkippedSamples(self.samples.skipped.limit)
-        found.counts.update(self.batches.state()["skipped"])
-        return found
-
-    def figures(self, planned: PlannedStep) -> dict[str, float]:
-        return {}
-
-    def close(self) -> None:
-        self.batches.close()
-        self.samples.close()
 
 
 def compile_layers(model: PerceptionLM) -> None:

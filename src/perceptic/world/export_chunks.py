@@ -32,7 +32,7 @@ from perceptic.world.drills import (
     video_locate_row,
 )
 from perceptic.world.encoding import mp4_bytes, png_bytes
-from perceptic.world.maps import image_map_row, image_patches_row, image_places_row, video_map_row
+from perceptic.world.maps import image_map_row, image_patches_row, video_patches_row
 from perceptic.world.plm_rows import (
     Row,
     image_rows,
@@ -58,14 +58,10 @@ from perceptic.world.shards import (
     write_shard,
     write_split_files,
 )
-from perceptic.world.transcripts import (
-    image_boxes_row,
-    image_transcript_row,
-    video_transcript_row,
-)
+from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
-from perceptic.world.words import brief_word_rows, clip_word_rows, scene_word_rows
+from perceptic.world.words import box_word_rows, brief_word_rows, clip_word_rows, scene_word_rows
 from perceptic.world.zero_shot import CLASS_NAMES, TEMPLATES, zero_shot_scenes
 
 IMAGES_PER_CHUNK: Final = 500
@@ -207,8 +203,8 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     _add(rows, "image_map", image_map_row(path, scene, rendered, seeded(seed, "image map")))
     _add(rows, "image_patches", image_patches_row(path, scene, rendered))
     _add(rows, "image_places", image_places_row(path, scene, rendered, seeded(seed, "image places")))
-    _add(rows, "image_boxes", image_boxes_row(path, scene, rendered, seeded(seed, "image boxes")))
     rows["words"] += scene_word_rows(scene, seeded(seed, "scene words"))
+    rows["words_boxes"] += box_word_rows(scene, rendered, seeded(seed, "words of boxes"))
     rows["words_brief"] += brief_word_rows(scene, seeded(seed, "brief words"))
     return scene_annotation(scene, rendered, told, asked)
 
@@ -253,8 +249,7 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     _add(rows, "video_drill", video_drill_row(path, clip, rng))
     _add(rows, "video_locate", video_locate_row(path, clip, rng))
     rows["video_tube"] += tube_rows(path, clip, rendered, rng)
-    rows["video_map"].append(video_map_row(path, clip, rendered))
-    rows["video_transcript"].append(video_transcript_row(path, clip, rendered, seeded(seed, "video transcript")))
+    rows["video_patches"].append(video_patches_row(path, clip, rendered, seeded(seed, "video patches")))
     _add(rows, "video_questions", video_questions_row(path, clip, seeded(seed, "video questions")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))

@@ -7,12 +7,13 @@ such words only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from perceptic.media.sampling import plm_indices
+from perceptic.media.boxes import Box, fill_regions
+from perceptic.world.acts import STILL, acts_between, told_frames
 from perceptic.world.clip import Clip, scene_at
 from perceptic.world.drills import (
     event_listing_row,
@@ -20,28 +21,28 @@ from perceptic.world.drills import (
     image_drill_row,
     listing_row,
     one_per_object,
+    region_drill_rows,
     tube_conversations,
     video_drill_row,
     video_locate_row,
 )
-from perceptic.world.plm_rows import Row, conversation, turns_of
-from perceptic.world.randomness import pick, shuffled
+from perceptic.world.places import boxes_turn, cell_of, place_words, point_words
+from perceptic.world.plm_rows import Row, box_fields, boxed_singles, conversation, turns_of
+from perceptic.world.randomness import between, pick, shuffled
+from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, SceneObject
 from perceptic.world.scene_questions import existence_question, scene_questions
 
-NUM_TOLD_FRAMES: Final = 8
-_COLUMNS: Final = 8
-_FINE_COLUMNS: Final = 16
-"""Rows and columns of a clip's frame, finer than of a picture: motions are short."""
 _BRIEF_EXISTENCE: Final = 2
+_BOXES_ANYWHERE: Final = 10
 _VISIBLE: Final = 0.3
 """Opacity from which an object is mentioned."""
 
 
 def scene_words(scene: Scene) -> str:
-    """Objects row by row, each with its column and row of eight, what is written, and the background."""
+    """Objects row by row, each with its column and row, what is written, and the background."""
     told = [
-        f"{item.size} {item.texture} {item.colour} {item.shape} {cell_words(item)}{_writing(item.text)}"
+        f"{item.size} {item.texture} {item.colour} {item.shape} {place_words(item)}{_writing(item.text)}"
         for item in sorted(scene.objects, key=lambda item: cell_of(item)[::-1])
     ]
     if scene.sign is not None:
@@ -51,25 +52,17 @@ def scene_words(scene: Scene) -> str:
     return "; ".join(told)
 
 
-def cell_of(item: SceneObject, columns: int = _COLUMNS) -> tuple[int, int]:
-    """Column and row of an object's middle, from 0 to `columns` - 1."""
-    return _place(item.x, columns), _place(item.y, columns)
-
-
-def cell_words(item: SceneObject, columns: int = _COLUMNS) -> str:
-    """The same in digits: "3 5"."""
-    column, row = cell_of(item, columns)
-    return f"{column} {row}"
-
-
 def clip_words(clip: Clip, boxed: int | None = None) -> str:
-    """A line a frame, of the frames that a model sees: objects with column, row, extent and angle.
+    """A line a frame, of the frames that a model sees: objects with column, row and what they do since the one before.
 
     Args:
         boxed: index of the object in the red rectangle.
     """
-    frames = plm_indices(clip.num_frames, clip.frames_per_second, NUM_TOLD_FRAMES)
-    return "\n".join(f"{number}: {_frame_words(scene_at(clip, frame), boxed)}" for number, frame in enumerate(frames))
+    frames = told_frames(clip)
+    lines = []
+    for number, (before, now) in enumerate(zip([frames[0], *frames], frames, strict=False)):
+        lines.append(f"{number}: {_frame_words(scene_at(clip, now), acts_between(clip, before, now), boxed)}")
+    return "\n".join(lines)
 
 
 def scene_word_rows(scene: Scene, rng: np.random.Generator) -> list[Row]:
@@ -79,6 +72,24 @@ def scene_word_rows(scene: Scene, rng: np.random.Generator) -> list[Row]:
     words = scene_words(scene)
     rows = [make("", scene, rng) for make in (image_drill_row, existence_row, listing_row)]
     return [_reading(words, row["conversations"]) for row in rows if row is not None]
+
+
+def box_word_rows(scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
+    """Readings about boxes: many that lie anywhere, with the column and row of their middles; and those of a scene's
+    objects after its words, which have to be described, or named after their places, where a box can be asked about."""
+    rows, found = [_to_read(_boxes_anywhere(rng))], shuffled(rng, boxed_singles(scene, rendered))
+    if not found:
+        return rows
+    turn = boxes_turn([(place_words(item), f"{item.colour} {item.shape}") for item, _ in found], boxes_first=True)
+    named: Row = {**box_fields(rendered, [box for _, box in found]), "conversations": conversation(turn)}
+    for row in (named, region_drill_rows("", scene, rendered, rng)[0]):
+        boxes = [Box.from_xywh(*box) for box in row["bbox"]]
+        told = [
+            {**said, "value": fill_regions(said["value"], boxes, row["width"], row["height"])}
+            for said in row["conversations"]
+        ]
+        rows.append(_reading(scene_words(scene), told))
+    return rows
 
 
 def brief_word_rows(scene: Scene, rng: np.random.Generator) -> list[Row]:
@@ -121,32 +132,32 @@ def _to_read(text: str) -> Row:
     return {"conversations": conversation(("Read.", text))}
 
 
-def _frame_words(scene: Scene, boxed: int | None) -> str:
+def _boxes_anywhere(rng: np.random.Generator) -> str:
+    told = []
+    for _ in range(_BOXES_ANYWHERE):
+        x, y = (between(rng, 0.05, 0.95) for _ in range(2))
+        right, down = (between(rng, 0.04, 0.25) for _ in range(2))
+        box = Box(max(x - right, 0.0), max(y - down, 0.0), min(x + right, 1.0), min(y + down, 1.0))
+        place = point_words((box.left + box.right) / 2, (box.top + box.bottom) / 2)
+        told.append(f"{fill_regions('<|bbox0|>', [box], 1.0, 1.0)} {place}")
+    return "; ".join(told)
+
+
+def _frame_words(scene: Scene, acts: Mapping[int, str], boxed: int | None) -> str:
     return ", ".join(
-        f"{'boxed ' if index == boxed else ''}{_object_words(item)}"
+        f"{'boxed ' if index == boxed else ''}{_clip_object_words(item)} {acts.get(index, STILL)}"
         for index, item in enumerate(scene.objects)
         if item.opacity >= _VISIBLE
     )
 
 
-def _object_words(item: SceneObject) -> str:
-    return f"{_colour(item)} {item.shape} {cell_words(item, _FINE_COLUMNS)} {_extent(item)} {_angle(item)}"
+def _clip_object_words(item: SceneObject) -> str:
+    return f"{colour_now(item)} {item.shape} {place_words(item)}"
 
 
-def _colour(item: SceneObject) -> str:
+def colour_now(item: SceneObject) -> str:
+    """Its colour, or the next one from the middle of a change on."""
     return item.next_colour if item.colour_change > 0.5 else item.colour
-
-
-def _place(position: float, columns: int) -> int:
-    return min(max(int(position * columns), 0), columns - 1)
-
-
-def _extent(item: SceneObject) -> int:
-    return round(item.radius * 40)
-
-
-def _angle(item: SceneObject) -> int:
-    return round(item.rotation % 360 / 30) % 12
 
 
 def _writing(text: str) -> str:

@@ -16,7 +16,8 @@ from perceptic.evaluate.claims.claim import Claim, Quantity, SeedResult, Setting
 from perceptic.evaluate.claims.language import BEGINS_WITH, Choice, Lesson, marks, scores_of, tuning, write_lessons
 from perceptic.evaluate.claims.mini import trained
 from perceptic.inference.sampling import GenerationOptions
-from perceptic.media.regions import Box, draw_box, region_text
+from perceptic.media.boxes import Box, region_text
+from perceptic.media.regions import draw_box
 from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.messages import ChatMessage
