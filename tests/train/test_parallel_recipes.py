@@ -99,6 +99,10 @@ def jobs_in(folder: Path) -> dict[str, dict[str, Any]]:
             "phases.0.stage_overrides.freeze_vision=false",
             "phases.0.stage_overrides.freeze_decoder=true",
         ),
+        "beside": (
+            "phases.0.beside=[{mix: 'world_image_patches:1', num_sequences: 4, depth: 1, weight: 0.5}]",
+            "phases.0.stage_overrides.pooling_ratio=1",
+        ),
     }
     return {**encoders, **{name: {"recipe": PLM, "changes": found} for name, found in decoders.items()}}
 

@@ -28,6 +28,7 @@ from perceptic.text.conversations import TrainingTokens
 from perceptic.text.llama_tokenizer import LlamaTokenizer
 from perceptic.text.templates import TemplateName
 from perceptic.train.checkpoint import CheckpointFolder
+from perceptic.train.plm_estimate import estimate_plm
 from perceptic.train.plm_objective import AccompaniedLoss, PatchLoss
 from perceptic.train.recipe import load_recipe
 from perceptic.train.runs import RunCallbacks, train
@@ -256,6 +257,16 @@ def test_mistakes_about_what_is_learned_along_are_told(
     (tmp_path / "tiny.yaml").write_text(BESIDE)
     with pytest.raises((ConfigError, DataError), match=message):
         train(load_recipe(tmp_path / "tiny.yaml", (change,)), tmp_path / "run", data_cache)
+
+
+def test_patches_learned_along_count_in_the_estimate(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(BESIDE)
+    changes = ("phases.0.beside=[]", "phases.0.beside.1.depth=0", "phases.0.beside.1.num_sequences=2")
+    needed = [
+        estimate_plm(load_recipe(tmp_path / "tiny.yaml", (change,))).phases[0].activation_bytes for change in changes
+    ]
+    assert needed == sorted(needed)
+    assert len(set(needed)) == 3
 
 
 def test_what_patches_learn_is_named_in_the_recipe(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from perceptic.world.drills import (
     video_locate_row,
     whole_story,
 )
+from perceptic.world.places import place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.randomness import seeded
 
@@ -71,6 +72,21 @@ def test_regions_have_a_box_for_every_marker() -> None:
         for row in region_drill_rows("a.png", scene, render(scene, 64), seeded(seed, "test")):
             markers = set(re.findall(r"<\|bbox(\d+)\|>", str(row["conversations"])))
             assert markers == {str(number) for number in range(len(row["bbox"]))}
+
+
+def test_a_box_is_described_by_its_place_and_what_is_there() -> None:
+    told = 0
+    for seed in range(30):
+        scene = sample_scene(seed)
+        rendered = render(scene, 64)
+        for row in region_drill_rows("a.png", scene, rendered, seeded(seed, "test"))[:1]:
+            for (_, answer), box in zip(pairs(row), row["bbox"], strict=True):
+                boxes = [None if found is None else list(found.xywh) for found in rendered.boxes]
+                item = scene.objects[boxes.index(box)]
+                assert answer.startswith(f"At {place_words(item)}: a")
+                assert answer.endswith(f" {item.size} {item.colour} {item.shape}.")
+                told += 1
+    assert told > 20
 
 
 def test_times_are_those_of_the_events_in_the_frames_of_the_prompt() -> None:

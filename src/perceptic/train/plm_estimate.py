@@ -27,8 +27,9 @@ class PlmPhaseEstimate:
     Attributes:
         parameters: of the model; trainable: of those, what learns.
         weight_bytes, gradient_bytes, optimizer_bytes: weights, fp32 gradients of what learns, its two moments.
-        activation_bytes: rough, of a micro-batch full of picture tokens.
-        tokens_per_step: of all processes, packed, padding included.
+        activation_bytes: rough, of a micro-batch full of picture tokens; of patches that are learned beside it as if
+            all were clips of as many frames as may be.
+        tokens_per_step: of all processes, packed, padding included, without patches beside.
         rows: of the mix, where it is there already; steps_per_epoch: at most, with one row to a sequence.
     """
 
@@ -89,21 +90,33 @@ def _phase(recipe: PlmRecipe, phase: PlmPhaseRecipe, base: PerceptionLMConfig, p
         weight_bytes=weight_bytes // state_share(recipe, processes),
         gradient_bytes=4 * trainable // state_share(recipe, processes),
         optimizer_bytes=8 * trainable // state_share(recipe, processes),
-        activation_bytes=_activation_bytes(recipe, phase, model.config, own_tokens),
+        activation_bytes=_activation_bytes(recipe, phase, model.config, own_tokens, processes),
         tokens_per_step=tokens,
         rows=rows,
         steps_per_epoch=None if rows is None else -(-rows * stage.max_tokens // tokens),
     )
 
 
-def _activation_bytes(recipe: PlmRecipe, phase: PlmPhaseRecipe, config: PerceptionLMConfig, tokens: int) -> int:
-    decoder, vision, stage = config.decoder, config.vision, phase.settings
+def _activation_bytes(
+    recipe: PlmRecipe, phase: PlmPhaseRecipe, config: PerceptionLMConfig, tokens: int, processes: int
+) -> int:
+    decoder, frames = config.decoder, phase.settings.max_video_frames
+    chunks = tokens // config.tokens_per_chunk
     kept = kept_activations(recipe, decoder.n_layers, decoder.dim * tokens)
-    if not stage.freeze_vision:
-        chunks = tokens // config.tokens_per_chunk
-        tower_tokens = chunks * (vision.grid_size**2 + vision.num_prefix_tokens)
-        kept += kept_activations(recipe, vision.layers, vision.width * tower_tokens)
+    for words in phase.beside:
+        chunks_beside = -(-words.num_sequences // processes) * frames
+        chunks += chunks_beside
+        kept += kept_activations(recipe, words.depth, decoder.dim * chunks_beside * config.tokens_per_chunk)
+    kept += _tower_bytes(recipe, phase, config, chunks)
     return kept + min(_MAX_LOGITS_BYTES, 12 * tokens * decoder.vocab_size)
+
+
+def _tower_bytes(recipe: PlmRecipe, phase: PlmPhaseRecipe, config: PerceptionLMConfig, chunks: int) -> int:
+    vision = config.vision
+    if phase.settings.freeze_vision:
+        return 0
+    tokens = chunks * (vision.grid_size**2 + vision.num_prefix_tokens)
+    return kept_activations(recipe, vision.layers, vision.width * tokens)
 
 
 def _rows(recipe: PlmRecipe, phase: PlmPhaseRecipe) -> int | None:

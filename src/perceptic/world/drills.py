@@ -25,13 +25,14 @@ from perceptic.world.clip import Clip, Event
 from perceptic.world.clip_questions import clip_questions, event_sentence
 from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.dense_captions import dense_segments, event_caption
+from perceptic.world.places import place_words
 from perceptic.world.plm_rows import Row, box_fields, box_map, boxed_singles, conversation
 from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, location
 from perceptic.world.scene_questions import existence_question, scene_questions
-from perceptic.world.wording import brief_noun_phrase, joined, noun_phrase, sentence
+from perceptic.world.wording import brief_noun_phrase, joined, sentence, with_article
 
 IMAGE_QUESTIONS: Final = 12
 CLIP_QUESTIONS: Final = 6
@@ -105,7 +106,10 @@ def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | 
 
 
 def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
-    """Up to `_MAX_REGIONS` boxes to describe, and as many descriptions to find the boxes of."""
+    """Up to `_MAX_REGIONS` boxes to describe, and as many descriptions to find the boxes of.
+
+    A description begins with the place, which is the way from the numbers of a box to the patch that shows it.
+    """
     chosen = shuffled(rng, boxed_singles(scene, rendered))[:_MAX_REGIONS]
     if not chosen:
         return []
@@ -114,7 +118,7 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
     described = [
         (
             REGION_PROMPT.replace("<|bbox0|>", box),
-            sentence(noun_phrase(item, rng, size=True, texture=False, text=False)),
+            f"At {place_words(item)}: {with_article(f'{item.size} {item.colour} {item.shape}')}.",
         )
         for item, box in numbered
     ]
