@@ -181,6 +181,13 @@ def test_the_loss_is_of_each_questions_own_words(depth: int) -> None:
     assert metrics["labels"] == 2 * 3 * patches
 
 
+def test_rare_words_count_as_much_as_asked() -> None:
+    places = torch.tensor([0, 0, 0, 0, 1, 3])
+    for balance, wanted in ((0.0, [1.0] * 6), (1.0, [0.5] * 4 + [2.0] * 2), (0.5, [0.75] * 4 + [1.5] * 2)):
+        found = PatchLoss(PREPROCESSING, balance=balance)._weights(places, 5)
+        assert found.tolist() == pytest.approx(wanted)
+
+
 def test_what_is_learned_along_is_added_with_its_weight(picture: Path) -> None:
     class Fixed(PatchLoss):
         def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

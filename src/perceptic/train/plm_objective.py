@@ -105,9 +105,12 @@ class PatchLoss(ResponseLoss):
 
     Attributes:
         depth: blocks of the decoder that a patch has gone through when it is read. 0: the projector's tokens.
+        balance: a patch counts by the frequency of its word among the question's to the power of minus this. 0: all
+            patches alike; 1: all words alike.
     """
 
     depth: int = 0
+    balance: float = 0.0
 
     def loss(self, model: PerceptionLM, batch: PackedBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and the metrics of responses; all pictures must have been asked as many questions."""
@@ -124,9 +127,18 @@ class PatchLoss(ResponseLoss):
             among = logits_NW[:, choices]
             # Words are in ascending order of their ids.
             place_N = torch.searchsorted(words[choices], wanted_N)
-            loss = loss + F.cross_entropy(among, place_N, reduction="sum") / divisor
+            nll_N = F.cross_entropy(among, place_N, reduction="none")
+            loss = loss + (nll_N * self._weights(place_N, len(choices))).sum() / divisor
             num_first += (among.detach().argmax(dim=-1) == place_N).sum()
         return loss, _metrics(batch, num_first / divisor)
+
+    def _weights(self, place_N: Tensor, num_words: int) -> Tensor:
+        """Of each patch by how frequent its word is in all processes, 1 on average."""
+        counts_W = place_N.bincount(minlength=num_words).float()
+        if dist.is_initialized():
+            dist.all_reduce(counts_W)
+        weights_W = counts_W.clamp(min=1.0) ** -self.balance
+        return (weights_W * counts_W.sum() / (weights_W * counts_W).sum())[place_N]
 
     def _patches(self, model: PerceptionLM, batch: PackedBatch) -> Tensor:
         """Patches as they are read, (R pictures or clips, P patches, D)."""

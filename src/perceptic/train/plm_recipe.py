@@ -66,12 +66,15 @@ class PatchWords:
         depth: blocks of the decoder that a patch has gone through when its words are read off it. 0: the projector's
             tokens.
         weight: of its loss.
+        balance: how much more a patch counts whose word is rare, from 0 to 1 (`train.plm_objective.PatchLoss`). Most
+            patches show background, and most objects do nothing.
     """
 
     mix: str
     num_sequences: int
     depth: int = 0
     weight: float = 1.0
+    balance: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,13 @@ def _objective(phase: PlmPhaseRecipe, preprocessing: PerceptionLMPreprocessing) 
     main = make(preprocessing, weighting="token")
     if not phase.beside:
         return main
-    beside = [(PatchLoss(preprocessing, weighting="token", depth=words.depth), words.weight) for words in phase.beside]
-    return AccompaniedLoss(main, tuple(beside))
+    return AccompaniedLoss(
+        main,
+        tuple(
+            (PatchLoss(preprocessing, weighting="token", depth=words.depth, balance=words.balance), words.weight)
+            for words in phase.beside
+        ),
+    )
 
 
 def _check_depths(recipe: PlmRecipe, num_layers: int) -> None:
