@@ -9,7 +9,7 @@ import pytest
 
 from perceptic.media.sampling import plm_indices
 from perceptic.world import render, render_clip_annotated, sample_clip, sample_scene
-from perceptic.world.clip import Clip
+from perceptic.world.clip import Clip, scene_at
 from perceptic.world.maps import image_map_row, image_patches_row, video_patches_row
 from perceptic.world.places import cell_of
 from perceptic.world.plm_rows import turns_of
@@ -81,8 +81,9 @@ def test_patches_of_a_clip_say_their_frame_their_object_and_whether_it_is_marked
     marked = 0
     for seed in range(20):
         told = told_of(sample_clip(seed, num_frames=32, num_objects=2), seed)
-        shape, colour, act, mark, frame = told.values()
-        assert (frame == np.arange(8).astype(str)[:, None]).all()
+        shape, colour = told["Which shape is where?"], told["Which colour is where?"]
+        act, mark = told["What happens where?"], told["Where is the object in the red rectangle?"]
+        assert (told["Which frame is where?"] == np.arange(8).astype(str)[:, None]).all()
         assert ((shape == "background") == (colour == "background")).all()
         assert ((shape == "background") == (mark == "background")).all()
         assert ((act == "background") <= (shape == "background")).all()
@@ -91,6 +92,24 @@ def test_patches_of_a_clip_say_their_frame_their_object_and_whether_it_is_marked
         # A change of colour gives one object two names.
         assert len(names) <= 2
     assert 0 < marked < 20
+
+
+def test_patches_of_a_clip_say_where_their_object_was() -> None:
+    moved = 0
+    for seed in range(20):
+        clip = sample_clip(seed, num_frames=32, num_objects=1, kinds=("moves left", "moves right"))
+        told = told_of(clip)
+        shows = told["Which shape is where?"] != "background"
+        was = told["Which column was its middle in?"]
+        assert (was[~shows] == "background").all()
+        frames = plm_indices(32, 8.0, 8)
+        for place in range(1, 8):
+            # A small object between patches fills none of them.
+            for column in set(was[place][shows[place]]) - {"background"}:
+                wanted = cell_of(scene_at(clip, frames[place - 1]).objects[0])[0]
+                assert abs("ijklmnop".index(column) - wanted) <= 1
+        moved += len(set(was[shows])) > 1
+    assert moved > 5
 
 
 def test_every_object_that_shows_has_one_middle() -> None:

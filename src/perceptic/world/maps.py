@@ -7,6 +7,7 @@ about objects find out much later where to look (docs/plm-nano.md).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -29,6 +30,9 @@ _MIDDLE: Final = "middle"
 _EDGE: Final = "edge"
 _MARKED: Final = "marked"
 _OTHER: Final = "object"
+_COLUMNS_BEFORE: Final = tuple("ijklmnop")
+_ROWS_BEFORE: Final = tuple("rstuvwxy")
+"""Of the frame before: a patch cannot be near to two words of one alphabet."""
 _LEAST_SHARE: Final = 1 / 3
 """Of a patch, from which on it shows an object."""
 
@@ -64,29 +68,33 @@ def image_patches_row(path: str, scene: Scene, rendered: Rendered) -> Row | None
 
 
 def video_patches_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> Row:
-    """Everything about every patch of every frame that a model sees: its object's shape and colour, what the object
-    does since the frame before, whether it is the one in the red rectangle, and the number of the frame. Half of the
-    clips have a rectangle.
+    """Everything about every patch of every frame that a model sees: its object's shape and colour, the column (i to p)
+    and row (r to y) of the object's middle in the frame before, what the object does since then, whether it is the one
+    in the red rectangle, and the number of the frame. Half of the clips have a rectangle.
 
-    Each answer has one word a patch. What an object does is not in its own frame: a decoder's first layers have to
-    compare (`train.plm_objective.PatchLoss`).
+    Each answer has one word a patch. Where an object was and what it does is not in its own frame: a decoder's first
+    layers have to compare (`train.plm_objective.PatchLoss`).
     """
     marked = pick(rng, clip.events).object_index if chance(rng, 0.5) else None
-    shapes, colours, marks = [], [], []
-    for frame in told_frames(clip):
-        scene = scene_at(clip, frame)
-        owners = _owners(rendered.owners[frame], len(scene.objects))
-        shapes.append(_image_map(owners, scene, "shape"))
-        colours.append(_words(owners, [colour_now(item) for item in scene.objects]))
-        marks.append(_words(owners, [_MARKED if index == marked else _OTHER for index in range(len(scene.objects))]))
-    turns = [
-        ("Which shape is where?", " ".join(shapes)),
-        ("Which colour is where?", " ".join(colours)),
-        ("What happens where?", " ".join(word for frame_map in _act_maps(clip, rendered) for word in frame_map)),
-        ("Where is the object in the red rectangle?", " ".join(marks)),
-        ("Which frame is where?", " ".join(str(frame) for frame in range(len(shapes)) for _ in range(GRID_SIDE**2))),
-    ]
-    row = {"video": path, "conversations": about("video", turns)}
+    told: dict[str, list[str]] = defaultdict(list)
+    before: list[int | None] | None = None
+    for number, frame in enumerate(told_frames(clip)):
+        objects = scene_at(clip, frame).objects
+        owners = _owners(rendered.owners[frame], len(objects))
+        middles = _middle_patches(owners, objects)
+        before = middles if before is None else before
+        told["Which shape is where?"].append(_words(owners, [item.shape for item in objects]))
+        told["Which colour is where?"].append(_words(owners, [colour_now(item) for item in objects]))
+        columns = [_EMPTY if place is None else _COLUMNS_BEFORE[place % GRID_SIDE] for place in before]
+        rows = [_EMPTY if place is None else _ROWS_BEFORE[place // GRID_SIDE] for place in before]
+        told["Which column was its middle in?"].append(_words(owners, columns))
+        told["Which row was its middle in?"].append(_words(owners, rows))
+        marks = [_MARKED if index == marked else _OTHER for index in range(len(objects))]
+        told["Where is the object in the red rectangle?"].append(_words(owners, marks))
+        told["Which frame is where?"].append(" ".join([str(number)] * GRID_SIDE**2))
+        before = middles
+    told["What happens where?"] = [" ".join(words) for words in _act_maps(clip, rendered)]
+    row = {"video": path, "conversations": about("video", [(ask, " ".join(words)) for ask, words in told.items()])}
     return row if marked is None else {**row, "bbox_map": box_map(rendered, marked)}
 
 
@@ -121,15 +129,22 @@ def _owners(owners: NDArray[np.int16], num_objects: int) -> NDArray[np.int64]:
 
 
 def _middles(owners: NDArray[np.int64], objects: Sequence[SceneObject]) -> list[str]:
-    """One patch of each object is its middle: of those that show it the nearest to where it would be."""
+    """One patch of each object is its middle."""
     words = [_EMPTY if owner < 0 else _EDGE for owner in owners]
-    rows, columns = (np.indices((GRID_SIDE, GRID_SIDE)) + 0.5) / GRID_SIDE
-    for index, item in enumerate(objects):
-        distances = np.hypot(columns - item.x, rows - item.y).ravel()
-        distances[owners != index] = np.inf
-        if (owners == index).any():
-            words[int(distances.argmin())] = _MIDDLE
+    for place in _middle_patches(owners, objects):
+        if place is not None:
+            words[place] = _MIDDLE
     return words
+
+
+def _middle_patches(owners: NDArray[np.int64], objects: Sequence[SceneObject]) -> list[int | None]:
+    """Of the patches that show an object the nearest to where its middle is; None where none does."""
+    rows, columns = (np.indices((GRID_SIDE, GRID_SIDE)) + 0.5) / GRID_SIDE
+    found: list[int | None] = []
+    for index, item in enumerate(objects):
+        distances = np.where(owners == index, np.hypot(columns - item.x, rows - item.y).ravel(), np.inf)
+        found.append(int(distances.argmin()) if (owners == index).any() else None)
+    return found
 
 
 def _frame_map(owners: NDArray[np.int64], owners_before: NDArray[np.int64], acts: dict[int, str]) -> list[str]:
