@@ -42,13 +42,19 @@ def test_products_are_for_short_half_precision_training_on_a_cpu(monkeypatch: py
         short.detach(),
         short.detach().float().requires_grad_(),
         short.detach().double().requires_grad_(),
-        heads(2, 600, 0).bfloat16().requires_grad_(),
+        heads(2, 900, 0).bfloat16().requires_grad_(),
     ):
         with pytest.raises(AssertionError, match="fused"):
             attention.attend(other, other, other)
 
 
 def test_samples_of_about_one_length_go_together() -> None:
-    packing = Packing(((10, 40, 12), (100, 45)), 160)
-    groups = [[packing.spans[number] for number in group] for group in packing.alike]
-    assert groups == [[10, 12], [40, 45], [100]]
+    packing = Packing(((10, 40, 12, 10), (100, 37)), 160)
+    groups = {length: [packing.spans[number] for number in group] for length, group in packing.alike.items()}
+    assert groups == {10: [10, 10], 40: [40, 37], 12: [12], 112: [100]}
+
+
+def test_lengths_are_few_and_little_too_long() -> None:
+    rounded = {length: next(iter(Packing(((length,),), length).alike)) for length in range(1, 1025)}
+    assert all(length <= padded <= 1.25 * length for length, padded in rounded.items())
+    assert len(set(rounded.values())) < 45

@@ -12,6 +12,7 @@ from perceptic.errors import ConfigError
 from perceptic.models.decoder import Decoder
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.train.mimetic import begin_mimetic
+from perceptic.train.muon import Muon
 from perceptic.train.optimizers import Lamb, decay_groups, make_optimizer
 
 
@@ -150,6 +151,31 @@ def test_muon_takes_the_matrices_of_the_tower_too_and_no_other() -> None:
     for name, rate in by_muon.items():
         assert "layers." in name or "resblocks." in name
         assert rate == (1.0 if name.startswith("vision_model.") else 2.0)
+
+
+def test_muon_of_many_matrices_is_that_of_torch() -> None:
+    """Together as one by one, to the rounding of bf16: wide, tall and square, one without a gradient at first."""
+    shapes = [(8, 24), (8, 24), (24, 8), (16, 16), (16, 16), (8, 24)]
+
+    def matrices() -> list[nn.Parameter]:
+        generator = torch.Generator().manual_seed(0)
+        return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+
+    ours, theirs = matrices(), matrices()
+    optimizers = (
+        Muon(ours, lr=0.02, weight_decay=0.1),
+        torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for step in range(3):
+        generator = torch.Generator().manual_seed(step + 1)
+        for index, shape in enumerate(shapes):
+            gradient = None if (step, index) == (0, 1) else torch.randn(shape, generator=generator)
+            ours[index].grad = theirs[index].grad = gradient
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other, begun in zip(ours, theirs, matrices(), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
+        assert (one - begun).abs().max() > 0.02
 
 
 def test_muon_without_blocks_is_refused() -> None:

@@ -10,6 +10,8 @@ Shapes: B sequences, L tokens, H heads, G key-value heads, K head size, N blocks
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from perceptic.models.attention import attend
 
@@ -25,7 +26,27 @@ if TYPE_CHECKING:  # half a second to import, for GPUs only
     from torch.nn.attention.flex_attention import BlockMask
 
 _BLOCK = 128
-_ALIKE = 1.25
+_STEPS_PER_DOUBLING = 4
+"""Lengths that samples are padded to: an eighth too long on average. A kernel is generated for every length there is."""
+
+
+@dataclass(frozen=True, eq=False)
+class GroupLayout:
+    """Samples of about one length one below the other, T' tokens with what pads the shorter ones.
+
+    Attributes:
+        to_groups: int64 (T',), the token that stands there; one beyond the last for padding.
+        to_tokens: int64 (B*L,), where each token stands; one beyond the last for those of no sample.
+        shapes: samples and length of each group; their products sum to T'.
+    """
+
+    to_groups: Tensor
+    to_tokens: Tensor
+    shapes: tuple[tuple[int, int], ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [num_samples * length for num_samples, length in self.shapes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +84,31 @@ class Packing:
         return [i == len(lengths) for lengths in self.sample_lengths for i in range(len(lengths) + 1)]
 
     @functools.cached_property
-    def alike(self) -> list[list[int]]:
-        """Numbers of the samples among `spans`, those together that differ in length by a quarter at most."""
-        spans = self.spans
-        groups: list[list[int]] = []
-        for number in sorted((i for i, padding in enumerate(self.is_padding) if not padding), key=spans.__getitem__):
-            if groups and spans[number] <= _ALIKE * spans[groups[-1][0]]:
-                groups[-1].append(number)
-            else:
-                groups.append([number])
+    def alike(self) -> dict[int, list[int]]:
+        """Numbers of the samples among `spans` by the length, of a few, that they are padded to."""
+        groups: dict[int, list[int]] = {}
+        for number, (span, padding) in enumerate(zip(self.spans, self.is_padding, strict=True)):
+            if not padding:
+                groups.setdefault(_round_up(span), []).append(number)
         return groups
+
+    @functools.cached_property
+    def layout(self) -> GroupLayout:
+        """Where the tokens of `alike` samples stand side by side."""
+        starts = [0, *itertools.accumulate(self.spans)]
+        num_tokens = starts[-1]
+        there, shapes = [], []
+        for length, group in self.alike.items():
+            for i in group:
+                tokens = torch.arange(starts[i], starts[i] + length)
+                tokens[self.spans[i] :] = num_tokens
+                there.append(tokens)
+            shapes.append((len(group), length))
+        to_groups = torch.cat(there) if there else torch.empty(0, dtype=torch.int64)
+        is_token = to_groups < num_tokens
+        to_tokens = torch.full((num_tokens,), len(to_groups))
+        to_tokens[to_groups[is_token]] = is_token.nonzero().flatten()
+        return GroupLayout(to_groups, to_tokens, tuple(shapes))
 
     def sample_ids(self) -> Tensor:
         """int64 (B, L): the number of each token's sample in its sequence; padding counts as one more."""
@@ -96,22 +132,48 @@ def attend_packed(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packi
 # Every number of samples would be another graph to compile, and each batch has its own.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_by_length(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: Packing) -> Tensor:
-    # One split of all tokens, not slices: the backward of n slices would fill n whole tensors with zeros.
-    q, k, v = (x.transpose(1, 2).flatten(0, 1).split(packing.spans) for x in (q_BHLK, k_BGLK, v_BGLK))
-    done = [torch.zeros_like(part) if padding else part for part, padding in zip(q, packing.is_padding, strict=True)]
-    for group in packing.alike:
-        parts = [[x[i] for i in group] for x in (q, k, v)]
-        for i, y_THK in zip(group, _attend_alike(*parts), strict=True):
-            done[i] = y_THK
-    y_BLHK: Tensor = torch.cat(done).unflatten(0, (-1, packing.num_tokens))
+    layout = packing.layout
+    # Queries, keys and values of a token are one row, moved once for all groups of samples.
+    rows_TX = torch.cat([x.transpose(1, 2).flatten(0, 1).flatten(1) for x in (q_BHLK, k_BGLK, v_BGLK)], dim=1)
+    num_heads, num_shared, size = q_BHLK.shape[1], k_BGLK.shape[1], q_BHLK.shape[3]
+    widths = [num_heads * size, num_shared * size, num_shared * size]
+    there, back = layout.to_groups.to(rows_TX.device), layout.to_tokens.to(rows_TX.device)
+    done = [rows_TX.new_empty(0, widths[0])]
+    for rows, (num_samples, length) in zip(_move(rows_TX, there, back).split(layout.sizes), layout.shapes, strict=True):
+        grouped = rows.view(num_samples, length, -1).split(widths, dim=2)
+        # Those at the end of the shorter samples see only what is cut off again.
+        y_SHLK = attend(*(x.unflatten(2, (-1, size)).transpose(1, 2) for x in grouped), is_causal=True)
+        done.append(y_SHLK.transpose(1, 2).reshape(num_samples * length, -1))
+    y_BLHK: Tensor = _move(torch.cat(done), back, there).view(len(q_BHLK), -1, num_heads, size)
     return y_BLHK.transpose(1, 2)
 
 
-def _attend_alike(q: list[Tensor], k: list[Tensor], v: list[Tensor]) -> list[Tensor]:
-    """Samples of about one length: those at the end of the shorter ones see only what is cut off again."""
-    q_SHLK, k_SGLK, v_SGLK = (pad_sequence(parts, batch_first=True).transpose(1, 2) for parts in (q, k, v))
-    y_SLHK = attend(q_SHLK, k_SGLK, v_SGLK, is_causal=True).transpose(1, 2)
-    return [y_LHK[: len(part)] for y_LHK, part in zip(y_SLHK.unbind(), q, strict=True)]
+def _move(rows: Tensor, there: Tensor, back: Tensor) -> Tensor:
+    """`rows[there]`, with zeros where `there` is one beyond the last row; `back` undoes it."""
+    moved: Tensor = _Move.apply(rows, there, back)
+    return moved
+
+
+class _Move(torch.autograd.Function):
+    """As each row goes to one place at most, gradients are moved back; index's own backward would add them up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        ctx.there, ctx.back = there, back
+        return _rows_or_zeros(rows, there)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _move(gradient, ctx.back, ctx.there), None, None
+
+
+def _rows_or_zeros(rows: Tensor, numbers: Tensor) -> Tensor:
+    return torch.cat([rows, rows.new_zeros(1, rows.shape[1])]).index_select(0, numbers)
+
+
+def _round_up(length: int) -> int:
+    step = 1 << max(0, (length - 1).bit_length() - 1 - int(math.log2(_STEPS_PER_DOUBLING)))
+    return -(-length // step) * step
 
 
 def causal_block_mask(sample_ids_BL: Tensor) -> BlockMask:
