@@ -74,7 +74,7 @@ def line_chart(
     up = _Scale.over(ys, height - _BOTTOM, _TOP + 16, padded=True)
     parts = [_text(_LEFT, 14, title, kind="title"), *_legend([(line.name, line.series) for line in lines], width)]
     parts += _vertical_axis(up, width, y_label)
-    parts += [_text(across.at(x), height - _BOTTOM + 16, f"{x:g}", anchor="middle", soft=True) for x in _few(xs)]
+    parts += [_text(across.at(x), height - _BOTTOM + 16, _brief(x), anchor="middle", soft=True) for x in _few(xs)]
     parts.append(_text((_LEFT + width - _RIGHT) / 2, height - 6, x_label, anchor="middle", soft=True))
     for line in lines:
         parts += _curve(line, across, up)
@@ -207,6 +207,11 @@ def _few(values: Sequence[float]) -> list[float]:
     distinct = sorted(set(values))
     step = max(1, math.ceil((len(distinct) - 1) / 11))
     return distinct[::step] if (len(distinct) - 1) % step == 0 else [*distinct[::step], distinct[-1]]
+
+
+def _brief(value: float) -> str:
+    """Whole numbers whole, others with three digits: places that measurements happen to stand at."""
+    return f"{value:g}" if value == int(value) else f"{value:.3g}"
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", kind: str = "", soft: bool = False) -> str:
