@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # half a second to import, for GPUs only
 
 _BLOCK = 128
 _STEPS_PER_DOUBLING = 4
-"""Lengths that samples are padded to: an eighth too long on average. A kernel is generated for every length there is."""
+"""Lengths that samples are padded to, an eighth too long on average: each is another kernel to generate."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,9 @@ from perceptic.tasks.assistant import Assistant
 from perceptic.tasks.messages import ChatMessage
 from perceptic.tasks.world_exam_items import NUM_FRAMES, SECTIONS, ExamItem, ExamWorld, Section
 
+_SHAPE_NAMES = {name: shape for shape in world.SHAPES for name in (shape, *world.SYNONYMS.get(shape, ()))}
+"""Shapes by what they are called ("moon": "crescent"); of "lightning bolt" the second word tells."""
+
 
 @dataclass(frozen=True)
 class ExamAnswer:
@@ -165,14 +168,15 @@ def _plain(text: str) -> str:
 
 
 def _names(given: str, wanted: str) -> float:
-    """Whether the first colour and the first shape of a description are those of the object."""
+    """Whether the first colour and the first shape of a description are those of the object, under any of its names."""
     return float(_named(given) == _named(wanted))
 
 
 def _named(text: str) -> tuple[str, str]:
     words = re.findall(r"[a-z]+", text.lower())
-    colours, shapes = set(world.COLOURS), set(world.SHAPES)
-    return next((word for word in words if word in colours), ""), next((word for word in words if word in shapes), "")
+    colours = (word for word in words if word in world.COLOURS)
+    shapes = (_SHAPE_NAMES[word] for word in words if word in _SHAPE_NAMES)
+    return next(colours, ""), next(shapes, "")
 
 
 def _stretch(given: str, wanted: str) -> float:

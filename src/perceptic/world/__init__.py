@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         TEXTURES,
         WORDS,
     )
-    from perceptic.world.wording import flip_caption
+    from perceptic.world.wording import SYNONYMS, flip_caption
     from perceptic.world.zero_shot import CLASS_NAMES, TEMPLATES, ZeroShotScene, prompts, zero_shot_scenes
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "SHAPES",
     "SIZES",
     "SPLITS",
+    "SYNONYMS",
     "TEMPLATES",
     "TEXTURES",
     "WORDS",
@@ -198,7 +199,7 @@ _NAMES = {
         "TEXTURES",
         "WORDS",
     ),
-    "wording": ("flip_caption",),
+    "wording": ("SYNONYMS", "flip_caption"),
     "zero_shot": (
         "CLASS_NAMES",
         "TEMPLATES",
