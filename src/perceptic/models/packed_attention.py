@@ -142,7 +142,8 @@ def _attend_by_length(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, packing: P
     for rows, (num_samples, length) in zip(_move(rows_TX, there, back).split(layout.sizes), layout.shapes, strict=True):
         grouped = rows.view(num_samples, length, -1).split(widths, dim=2)
         # Those at the end of the shorter samples see only what is cut off again.
-        y_SHLK = attend(*(x.unflatten(2, (-1, size)).transpose(1, 2) for x in grouped), is_causal=True)
+        q_SHLK, k_SGLK, v_SGLK = (x.unflatten(2, (-1, size)).transpose(1, 2) for x in grouped)
+        y_SHLK = attend(q_SHLK, k_SGLK, v_SGLK, is_causal=True)
         done.append(y_SHLK.transpose(1, 2).reshape(num_samples * length, -1))
     y_BLHK: Tensor = _move(torch.cat(done), back, there).view(len(q_BHLK), -1, num_heads, size)
     return y_BLHK.transpose(1, 2)
@@ -163,7 +164,7 @@ class _Move(torch.autograd.Function):
         return _rows_or_zeros(rows, there)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _move(gradient, ctx.back, ctx.there), None, None
 
 
