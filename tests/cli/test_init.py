@@ -29,7 +29,7 @@ def test_the_folder_loads_and_says_what_it_is(plm: Path) -> None:
 def test_it_says_loudly_that_the_weights_are_random(tmp_path: Path, capsys: Captured) -> None:
     assert run(["init", "plm-nano", str(tmp_path / "x"), "--dtype", "bfloat16"]) == 0
     captured = capsys.readouterr()
-    assert "PLM-Nano, 6,310,400 parameters in bfloat16, 12.7 MB" in captured.out
+    assert "PLM-Nano, 7,048,192 parameters in bfloat16, 14.1 MB" in captured.out
     assert "The weights are RANDOM" in captured.err
     assert perceptic.PerceptionLM.from_pretrained(tmp_path / "x").decoder.norm.weight.dtype == torch.bfloat16
 

@@ -153,7 +153,7 @@ def test_a_world_is_read_whole(tmp_path: Path) -> None:
     registry = read_registry(tmp_path / "world" / "plm" / "datasets.yaml")
     mix = open_mix(parse_mix(",".join(f"{name}:1" for name in registry)), registry)
     preprocessing = PerceptionLMPreprocessing(tile_size=16, max_num_tiles=2, max_video_frames=4)
-    make = SampleMaker(TOKENIZER, ChunkTransform(preprocessing), 4, 4096)
+    make = SampleMaker(TOKENIZER, ChunkTransform(preprocessing), 4, 1 << 15)  # words of a clip's patches are many
     kinds = set()
     for rows in mix.row_sets:
         for index in range(len(rows)):
