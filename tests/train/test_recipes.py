@@ -42,7 +42,7 @@ def short_losses(name, out, cache):
 def test_ten_steps_have_their_losses(name, tmp_path, data_cache):
     """Rounding differs between processors; ten steps at small learning rates do not let it grow."""
     expected, found = short_losses(name, tmp_path / "run", data_cache)
-    assert len(expected) >= 10  # one a phase where there are more
+    assert len(expected) == max(10, len(load_recipe(name).phases))
     assert found == pytest.approx(expected, rel=1e-3)
 
 

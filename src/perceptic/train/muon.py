@@ -5,7 +5,7 @@ orthogonal one, so that rare directions learn as fast as frequent ones. The pape
 models that begin with little. torch has one that takes a matrix at a time, which is a quarter of a small model's step;
 here all matrices of a size are taken together.
 
-Shapes: N matrices of M rows and K columns, M <= K.
+Shapes: N matrices of M rows and K columns.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from perceptic.train.group_optimizer import GroupOptimizer
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration, chosen by its author for the steepest rise from zero."""
 _NUM_ITERATIONS = 5
@@ -25,7 +27,7 @@ _RMS = 0.2
 """Of AdamW's updates, which Muon's are scaled to (Liu et al. 2025, arXiv 2502.16982)."""
 
 
-class Muon(Optimizer):
+class Muon(GroupOptimizer):
     """Nesterov momentum, made orthogonal; updates are as large as AdamW's and decay is decoupled, as there.
 
     Args:
@@ -38,33 +40,22 @@ class Muon(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            of_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    of_shape[tuple(parameter.shape)].append(parameter)
-            for parameters in of_shape.values():
-                self._update(parameters, group)
-        return loss
+    def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """All matrices of a size together."""
+        of_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+        for parameter in parameters:
+            of_shape[tuple(parameter.shape)].append(parameter)
+        for alike in of_shape.values():
+            self._update(alike, group)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         momenta = [self._momentum(parameter) for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        rows, columns = parameters[0].shape
-        is_tall = rows > columns
-        updates_NMK = orthogonal(torch.stack([x.T if is_tall else x for x in ahead]))
-        updates = [x.T if is_tall else x for x in updates_NMK.unbind()]
+        updates = orthogonal(torch.stack(ahead)).unbind()
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, updates, alpha=-group["lr"] * _RMS * max(rows, columns) ** 0.5)
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"] * _RMS * max(parameters[0].shape) ** 0.5)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -79,8 +70,10 @@ def orthogonal(x_NMK: Tensor) -> Tensor:
 
     Worked out in bf16 by Newton and Schulz's iteration, after which no step is exact and none needs to be.
     """
+    if x_NMK.shape[1] > x_NMK.shape[2]:
+        return orthogonal(x_NMK.mT).mT
     factor, of_square, of_fourth = _COEFFICIENTS
-    y_NMK = x_NMK.bfloat16()
+    y_NMK = x_NMK.to(torch.bfloat16, memory_format=torch.contiguous_format)
     y_NMK = y_NMK / y_NMK.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(_NUM_ITERATIONS):
         gram_NMM = torch.bmm(y_NMK, y_NMK.transpose(1, 2))

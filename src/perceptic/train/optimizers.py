@@ -7,7 +7,7 @@ step, rescaled per tensor. Source: You et al. 2020 (arXiv 1904.00962), algorithm
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from perceptic.errors import ConfigError
+from perceptic.train.group_optimizer import GroupOptimizer
 from perceptic.train.muon import MuonWithAdamW
 
 OptimizerName = Literal["lamb", "adamw", "muon"]
@@ -30,7 +31,7 @@ _MUON_RATE = 2.0
 Decayed = Literal["matrices", "all"]
 
 
-class Lamb(Optimizer):
+class Lamb(GroupOptimizer):
     """AdamW whose step on each tensor is scaled to the tensor's norm.
 
     The trust ratio ||w|| / ||step|| is applied to decayed groups only: biases, norms and scalars start at zero or one,
@@ -54,18 +55,11 @@ class Lamb(Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "max_trust": max_trust}
         super().__init__(params, defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; returns what the closure returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
-        return loss
+    def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Each by itself: the step depends on the tensor's norm."""
+        for parameter in parameters:
+            assert parameter.grad is not None, "parameters without a gradient are left out"
+            self._update(parameter, parameter.grad, group)
 
     def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
