@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from perceptic.errors import ConfigError, MediaError, NotEnoughMemoryError, TextError, WeightsNotFoundError
+from perceptic.inference.processors import computes_bfloat16
 from perceptic.inference.sampling import GenerationOptions
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.tasks import loading
 from perceptic.tasks.assistant import Assistant, load_assistant
-from perceptic.tasks.loading import PLMOptions, computes_bfloat16
+from perceptic.tasks.loading import PLMOptions
 from perceptic.tasks.media_cache import MediaCache
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.messages import ChatMessage

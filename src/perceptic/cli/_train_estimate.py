@@ -19,7 +19,9 @@ def print_estimate(recipe: AnyRecipe, processes: int, as_json: bool) -> None:
     from perceptic.train.estimate import estimate
     from perceptic.train.plm_estimate import estimate_plm
     from perceptic.train.plm_recipe import PlmRecipe
+    from perceptic.train.precision import likely_device, settled
 
+    recipe = settled(recipe, likely_device(recipe))
     if isinstance(recipe, PlmRecipe):
         plm_figures = estimate_plm(recipe, processes)
         print_json(plm_figures) if as_json else _print_plm(recipe, plm_figures)

@@ -47,7 +47,10 @@ class TrainProgress:
         """What to give to `train`."""
         from perceptic.train.runs import RunCallbacks
 
-        return RunCallbacks(self._on_data, self._on_start, self._on_step)
+        return RunCallbacks(self._on_data, self._on_start, self._on_step, self._on_advice)
+
+    def _on_advice(self, advice: str) -> None:
+        self.bar.console.print(f"Note: {advice}.", highlight=False)
 
     def _on_data(self, name: str, done: int, total: int) -> None:
         self._update(f"data: {name}", done, total, "")

@@ -20,6 +20,7 @@ from perceptic.configs import Preprocessing
 from perceptic.errors import ConfigError, MissingDependencyError, OutputError
 from perceptic.inference.compiled import accelerate
 from perceptic.inference.fingerprint import fingerprint
+from perceptic.inference.processors import has_fast_bfloat16
 from perceptic.models.clip import CLIP
 from perceptic.models.vision import VisionTransformer
 from perceptic.text.clip_tokenizer import ClipTokenizer
@@ -190,15 +191,6 @@ def resolve_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device '{device}' cannot be used here: {str(error).splitlines()[0]}") from error
     return place
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a device has units for bfloat16: AMX on the CPU, or a GPU."""
-    if device.type != "cpu":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    # Newer torch says what the processor can do; without that, float32 is the safe choice.
-    capabilities = getattr(torch.cpu, "get_capabilities", None)
-    return bool(capabilities and capabilities().get("amx_bf16"))
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

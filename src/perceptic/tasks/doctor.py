@@ -18,8 +18,9 @@ import torch
 from perceptic import zoo
 from perceptic.__about__ import __version__
 from perceptic.errors import MissingDependencyError, OutputError, PercepticError
-from perceptic.inference.encode import has_fast_bfloat16, load_encoder, resolve_device, unit_vectors
+from perceptic.inference.encode import load_encoder, resolve_device, unit_vectors
 from perceptic.inference.native import load_kernels
+from perceptic.inference.processors import has_fast_bfloat16
 from perceptic.media.preprocess import ImageTransform
 from perceptic.media.torchcodec_reader import load_failure
 from perceptic.media.video import read_video

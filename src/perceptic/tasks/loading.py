@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -15,6 +15,7 @@ from perceptic.errors import ConfigError
 from perceptic.inference.encode import resolve_device
 from perceptic.inference.fingerprint import fingerprint
 from perceptic.inference.plm_accelerate import accelerate_plm
+from perceptic.inference.processors import computes_bfloat16
 from perceptic.models.perception_lm import PerceptionLM
 from perceptic.text.llama_tokenizer import LlamaTokenizer
 from perceptic.weights.hub import HubOptions
@@ -118,17 +119,6 @@ def load_for_answers(source: str | Path, options: PLMOptions) -> LoadedPLM:
     if options.accelerate and on_cpu and model.decoder.dtype != torch.float16:
         model = accelerate_plm(model, consume=True)
     return LoadedPLM(bundle.name, model, bundle.preprocessing, bundle.tokenizer, device, model.decoder.dtype, digest)
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    # Newer torch says what the processor can do; without that, float32 is the safe choice.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _dtype_to_load(wanted: PLMTypeName, device: torch.device) -> str | None:

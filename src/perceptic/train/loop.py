@@ -273,6 +273,7 @@ class Trainer(Generic[ModelT, BatchT]):
         )
 
 
-def precision_context(precision: Literal["fp32", "bf16"], device_type: str = "cpu") -> AbstractContextManager[object]:
+def precision_context(precision: str, device_type: str = "cpu") -> AbstractContextManager[object]:
     """bf16 autocast with fp32 weights, or nothing."""
+    assert precision != "auto", "settled before the run begins"
     return contextlib.nullcontext() if precision == "fp32" else torch.autocast(device_type, torch.bfloat16)

@@ -10,6 +10,7 @@ Shapes: N matrices of M rows and K columns.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from perceptic.inference.processors import computes_bfloat16
 from perceptic.train.group_optimizer import GroupOptimizer
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -68,18 +70,24 @@ class Muon(GroupOptimizer):
 def orthogonal(x_NMK: Tensor) -> Tensor:
     """About U V^T of each matrix U S V^T: singular values between 0.5 and 1.5, of the type of `x_NMK`.
 
-    Worked out in bf16 by Newton and Schulz's iteration, after which no step is exact and none needs to be.
+    Worked out by Newton and Schulz's iteration, after which no step is exact and none needs to be: in bf16, or in fp32
+    where bf16 is slow.
     """
     if x_NMK.shape[1] > x_NMK.shape[2]:
         return orthogonal(x_NMK.mT).mT
     factor, of_square, of_fourth = _COEFFICIENTS
-    y_NMK = x_NMK.to(torch.bfloat16, memory_format=torch.contiguous_format)
+    y_NMK = x_NMK.to(_fast_type(x_NMK.device), memory_format=torch.contiguous_format)
     y_NMK = y_NMK / y_NMK.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(_NUM_ITERATIONS):
         gram_NMM = torch.bmm(y_NMK, y_NMK.transpose(1, 2))
         change_NMM = torch.baddbmm(gram_NMM, gram_NMM, gram_NMM, beta=of_square, alpha=of_fourth)
         y_NMK = torch.baddbmm(y_NMK, change_NMM, y_NMK, beta=factor)
     return y_NMK.to(x_NMK.dtype)
+
+
+@functools.cache
+def _fast_type(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if computes_bfloat16(device) else torch.float32
 
 
 class MuonWithAdamW(Optimizer):

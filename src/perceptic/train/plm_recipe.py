@@ -167,6 +167,7 @@ class PlmRecipe(RunRecipe):
         lora: train low-rank changes of the decoder's matrices instead of the matrices; the finished model has them
             merged. None: without.
         frozen_dtype: of weights that do not train; bf16 halves their memory and goes with `precision: bf16`.
+            `auto`: as `precision`.
         export_dtype: of the finished model's weights.
     """
 
@@ -180,7 +181,7 @@ class PlmRecipe(RunRecipe):
     mimetic_attention: bool = False
     model_overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     lora: LoraSettings | None = None
-    frozen_dtype: Literal["fp32", "bf16"] = "fp32"
+    frozen_dtype: Literal["auto", "fp32", "bf16"] = "fp32"
     export_dtype: Literal["bf16", "fp32"] = "bf16"
 
     def __post_init__(self) -> None:

@@ -109,7 +109,8 @@ class RunRecipe:
     Attributes:
         name: of the run. model: architecture, a name from `perceptic models`.
         seed: of weights, data and everything random. threads: 0 leaves torch's choice.
-        precision: `bf16` is autocast with fp32 weights. compile: use torch.compile.
+        precision: `bf16` is autocast with fp32 weights; `auto` is that where the device multiplies bf16 in
+            hardware, fp32 elsewhere (`train.precision`). compile: use torch.compile.
         accumulate: micro-batches whose gradients make a step.
         average: keep a moving average of the weights. validation: measure on other data.
         export_weights: of the finished model: those of the last step, their moving `average`, or the `best` validated.
@@ -121,7 +122,7 @@ class RunRecipe:
     model: str
     seed: int = 0
     threads: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     compile: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     optimizer: OptimizerRecipe = OptimizerRecipe()

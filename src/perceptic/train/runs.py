@@ -25,6 +25,7 @@ from perceptic.train.parallel import Processes, joined
 from perceptic.train.parallel_model import whole_weights
 from perceptic.train.parts import DataProgress, RunContext, Setup
 from perceptic.train.plm_recipe import PlmRecipe
+from perceptic.train.precision import precision_advice, settled
 from perceptic.train.profiling import StepProfiler
 from perceptic.train.recipe import AnyRecipe, build_recipe, parse_yaml
 from perceptic.train.setup import prepare
@@ -49,11 +50,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class RunCallbacks:
-    """What a run tells its caller: data being made ready, the first step to run, every finished step."""
+    """What a run tells its caller: data being made ready, the first step to run, every finished step, and before all
+    that what the caller may want to change."""
 
     on_data: DataProgress = lambda name, done, total: None
     on_start: Callable[[int], None] = lambda step: None
     on_step: Callable[[StepMetrics], None] = lambda metrics: None
+    on_advice: Callable[[str], None] = lambda advice: None
 
 
 def train(
@@ -83,12 +86,18 @@ def train(
     busy = f"{out}: another process is training there; wait for it, or choose another --out"
     with contextlib.ExitStack() as held:
         processes = held.enter_context(joined(recipe.device)).teamed(recipe.parallel.tensor)
+        # One process reports for all.
+        told = callbacks if callbacks is not None and processes.is_first else RunCallbacks()
         with processes.first_goes_ahead():
             if processes.is_first:
                 held.enter_context(exclusive_lock(out / ".lock", busy))
+            # The others find what the first has written there.
+            goes_on = not (fresh and processes.is_first)
+            recipe = settled(recipe, processes.device, _precision_there(out) if goes_on else None)
+            if processes.is_first:
                 _claim(recipe, out, fresh)
-        # One process reports for all.
-        told = callbacks if callbacks is not None and processes.is_first else RunCallbacks()
+        if advice := precision_advice(recipe, processes.device):
+            told.on_advice(advice)
         context = _context(recipe, out, cache, fresh, workers, told, processes)
         return _train(recipe, context, fresh, told.on_start)
 
@@ -223,6 +232,12 @@ def _claim(recipe: AnyRecipe, out: Path, fresh: bool) -> None:
                 "choose another --out, or --fresh to start anew there"
             )
     write_text(path, yaml.safe_dump(wanted, sort_keys=False))
+
+
+def _precision_there(out: Path) -> object:
+    """Of the run in a folder; None if there is none."""
+    path = out / "recipe.yaml"
+    return _values_there(path).get("precision") if path.exists() else None
 
 
 def _values_there(path: Path) -> dict[str, Any]:
