@@ -235,6 +235,29 @@ def test_two_teams_of_two_are_one_process_and_go_on_where_one_has_ended(
     check_same(run, tmp_path / "again" / "one")
 
 
+@pytest.mark.slow  # compiling takes minutes
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["siglip", "plm"])
+def test_two_compiled_processes_are_one_in_plain_torch(
+    folder: Path,
+    alone: Callable[[str], Path],
+    data_cache: Path,
+    tmp_path: Path,
+    recipes_worker: ModuleType,
+    name: str,
+) -> None:
+    """Sharded weights in compiled blocks, which keep their activations or work them out again."""
+    job = jobs_in(folder)[name]
+    kept = {**job, "changes": (*job["changes"], "compile=true")}
+    again = {**kept, "changes": (*kept["changes"], "parallel.activation_checkpointing=true")}
+    run = alone(name)
+    (tmp_path / "compiled").mkdir()
+    ends = recipes_worker.run_jobs(tmp_path / "compiled", data_cache, {"kept": kept, "again": again})
+    assert ends == [0, 0], (tmp_path / "compiled" / "log-0.txt").read_text()[-3000:]
+    for found in ("kept", "again"):
+        check_same(run, tmp_path / "compiled" / found)
+
+
 @pytest.mark.parametrize(
     ("recipe", "changes", "message"),
     [
