@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,8 +22,9 @@ def settled(recipe: R, device: torch.device, begun_with: object = None) -> R:
         begun_with: the precision of the run that is gone on with, which then is kept wherever it goes on.
     """
     if recipe.precision == "auto":
-        decided = begun_with if begun_with in ("fp32", "bf16") else ("bf16" if computes_bfloat16(device) else "fp32")
-        recipe = dataclasses.replace(recipe, precision=decided)
+        begun = begun_with if begun_with in ("fp32", "bf16") else None
+        precision: Any = begun or ("bf16" if computes_bfloat16(device) else "fp32")
+        recipe = dataclasses.replace(recipe, precision=precision)
     if isinstance(recipe, PlmRecipe) and recipe.frozen_dtype == "auto":
         recipe = dataclasses.replace(recipe, frozen_dtype=recipe.precision)
     return recipe
