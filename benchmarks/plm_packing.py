@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from perceptic.configs_plm import PerceptionLMPreprocessing, plm_config
-from perceptic.data.packing import PackedBatch, collate, pack_all
+from perceptic.data.packing import PackedBatch, collate, needed_tokens, pack_all
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.media.chunks import ChunkTransform
 from perceptic.models.perception_lm import PerceptionLM
@@ -115,7 +115,7 @@ def make_batches(name: str, samples: Sequence[TrainingSample]) -> list[PackedBat
     if name == "packed":
         sequences = pack_all(samples, lambda sample: sample.num_inputs, FULL_LENGTH, WINDOW)
         groups = [sequences[i : i + SEQUENCES] for i in range(0, len(sequences), SEQUENCES)]
-        return [collate(group, FULL_LENGTH, 0) for group in groups]
+        return [collate(group, needed_tokens(group, FULL_LENGTH), 0) for group in groups]
     rows = [samples[i : i + ROWS] for i in range(0, len(samples), ROWS)]
     return [
         collate(

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perceptic.data.packing import PackedBatch, collate, pack_all
+from perceptic.data.packing import PackedBatch, collate, needed_tokens, pack_all
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.errors import DataError
 from perceptic.text.conversations import MediaTokens, TrainingTokens, training_tokens
@@ -102,6 +102,19 @@ def test_batches_hold_each_sample_once(rows: list[list[int]], pictures: list[int
     assert (batch.chunks is None) == (not chunks)
     if batch.chunks is not None:
         assert torch.equal(batch.chunks, torch.cat(chunks))
+
+
+@given(rows=st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=3), min_size=1, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_sequences_are_as_long_as_the_fullest_needs(rows: list[list[int]]) -> None:
+    made = [[sample(length) for length in row] for row in rows]
+    needed, fullest = needed_tokens(made, 720), max(map(sum, rows))
+    assert fullest <= needed < fullest + 128
+    assert needed % 128 == 0
+    assert needed_tokens(made, fullest) == fullest, "never longer than a sequence may be"
+    assert collate(made, needed, 0).label_positions.tolist() == [
+        position // 720 * needed + position % 720 for position in collate(made, 720, 0).label_positions.tolist()
+    ]
 
 
 @pytest.mark.parametrize("case", COLLATED, ids=lambda case: str(case["media_type"]))

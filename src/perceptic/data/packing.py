@@ -23,6 +23,8 @@ from perceptic.models.packed_attention import Packing
 
 ItemT = TypeVar("ItemT")
 
+_STEP = 128
+
 
 @dataclass(frozen=True, eq=False)
 class PackedBatch:
@@ -105,6 +107,16 @@ def pack_all(
         if not waiting:
             return sequences
         sequences.append(take_together(waiting, length, capacity))
+
+
+def needed_tokens(sequences: Sequence[Sequence[TrainingSample]], capacity: int) -> int:
+    """How long sequences must be for what is in them: the fullest one's tokens in steps of 128, at most `capacity`.
+
+    Large samples leave room that no other fits in; nothing need be computed for what all sequences leave. Few lengths,
+    because each is another kernel to generate, and those that FlexAttention's blocks fill.
+    """
+    fullest = max(sum(sample.num_inputs for sample in samples) for samples in sequences)
+    return min(capacity, -(-fullest // _STEP) * _STEP)
 
 
 def collate(sequences: Sequence[Sequence[TrainingSample]], num_tokens: int, pad_id: int) -> PackedBatch:

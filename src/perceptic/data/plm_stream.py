@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from perceptic.data.mixing import Draw, DrawOrder
-from perceptic.data.packing import PackedBatch, collate, take_together
+from perceptic.data.packing import PackedBatch, collate, needed_tokens, take_together
 from perceptic.data.plm_rows import PlmRow
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.data.registry import Mix
@@ -130,7 +130,7 @@ class PackingSettings:
     """How samples become batches.
 
     Attributes:
-        num_sequences: of a batch (B). num_tokens: of a sequence (L).
+        num_sequences: of a batch (B). num_tokens: of a sequence, at most (L).
         window: samples considered for a sequence; more waste less room and hold more pictures in memory.
         pad_id: token id that fills the rest.
     """
@@ -158,7 +158,7 @@ class PackedStream:
                 self._waiting.append(self._samples.next())
             taken = take_together(self._waiting, lambda drawn: drawn.sample.num_inputs, settings.num_tokens)
             sequences.append([drawn.sample for drawn in taken])
-        return collate(sequences, settings.num_tokens, settings.pad_id)
+        return collate(sequences, needed_tokens(sequences, settings.num_tokens), settings.pad_id)
 
     def state(self) -> dict[str, Any]:
         """Plain JSON values from which `restore` goes on exactly."""
