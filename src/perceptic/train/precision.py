@@ -41,5 +41,5 @@ def precision_advice(recipe: AnyRecipe, device: torch.device) -> str | None:
         return None
     return (
         "this processor has no units for bf16 and may take ten times as long with it as with fp32; "
-        "'--set precision=auto' takes what is fast here"
+        "a run that begins with '--set precision=auto' takes what is fast here"
     )
