@@ -63,12 +63,8 @@ def _print_encoder(recipe: AnyRecipe, figures: Estimate) -> None:
 
 
 def _print_head(recipe: AnyRecipe, processes: int) -> None:
-    from perceptic.train.precision import likely_device, precision_advice
-
     shared = f", {processes} processes" if processes > 1 else ""
     click.echo(f"recipe      {recipe.name}: {recipe.model}, {recipe.optimizer.name}, {recipe.precision}{shared}")
-    if advice := precision_advice(recipe, likely_device(recipe)):
-        click.echo(f"note        {advice}")
 
 
 def _size(num_bytes: int) -> str:
