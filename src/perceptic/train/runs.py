@@ -32,6 +32,7 @@ from perceptic.train.setup import prepare
 from perceptic.train.sharded_checkpoint import open_checkpoints
 from perceptic.train.sinks import ManySinks, make_sink
 
+_RECIPE = "recipe.yaml"
 _MAY_CHANGE = frozenset({"threads", "checkpoint", "device", "sinks", "profile", "parallel"})
 """Top-level keys that a resumed run may set anew. Another number of threads sums in another order: close, not equal."""
 
@@ -92,10 +93,10 @@ def train(
             if processes.is_first:
                 held.enter_context(exclusive_lock(out / ".lock", busy))
             # The others find what the first has written there.
-            goes_on = not (fresh and processes.is_first)
-            recipe = settled(recipe, processes.device, _precision_there(out) if goes_on else None)
+            there = None if fresh and processes.is_first else _values_there(out)
+            recipe = settled(recipe, processes.device, there and there.get("precision"))
             if processes.is_first:
-                _claim(recipe, out, fresh)
+                _claim(recipe, out, there)
         if advice := precision_advice(recipe, processes.device):
             told.on_advice(advice)
         context = _context(recipe, out, cache, fresh, workers, told, processes)
@@ -220,28 +221,25 @@ def recipe_values(recipe: AnyRecipe) -> dict[str, Any]:
     return plain
 
 
-def _claim(recipe: AnyRecipe, out: Path, fresh: bool) -> None:
-    """Write the recipe into the run folder, or make sure that the one there is the same."""
-    path, wanted = out / "recipe.yaml", recipe_values(recipe)
-    if path.exists() and not fresh:
-        there = _values_there(path)
+def _claim(recipe: AnyRecipe, out: Path, there: dict[str, Any] | None) -> None:
+    """Write the recipe into the run folder, or make sure that the one `there` is the same."""
+    wanted = recipe_values(recipe)
+    if there is not None:
         changed = [key for key in wanted if there.get(key) != wanted[key] and key not in _MAY_CHANGE]
         if changed:
             raise TrainError(
                 f"{out} holds a run with another recipe ({', '.join(changed)} differ); "
                 "choose another --out, or --fresh to start anew there"
             )
-    write_text(path, yaml.safe_dump(wanted, sort_keys=False))
+    write_text(out / _RECIPE, yaml.safe_dump(wanted, sort_keys=False))
 
 
-def _precision_there(out: Path) -> object:
-    """Of the run in a folder; None if there is none."""
-    path = out / "recipe.yaml"
-    return _values_there(path).get("precision") if path.exists() else None
-
-
-def _values_there(path: Path) -> dict[str, Any]:
-    """The values of the recipe in a run folder, with today's defaults for keys that it is too old to have."""
+def _values_there(out: Path) -> dict[str, Any] | None:
+    """The values of the recipe in a run folder, with today's defaults for keys that it is too old to have; None where
+    no run has begun."""
+    path = out / _RECIPE
+    if not path.exists():
+        return None
     plain: dict[str, Any] = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     try:
         return recipe_values(build_recipe(plain))
