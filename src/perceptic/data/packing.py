@@ -19,11 +19,9 @@ from torch import Tensor
 
 from perceptic.data.plm_samples import TrainingSample
 from perceptic.errors import DataError
-from perceptic.models.packed_attention import Packing
+from perceptic.models.packed_attention import BLOCK, Packing
 
 ItemT = TypeVar("ItemT")
-
-_STEP = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +108,13 @@ def pack_all(
 
 
 def needed_tokens(sequences: Sequence[Sequence[TrainingSample]], capacity: int) -> int:
-    """How long sequences must be for what is in them: the fullest one's tokens in steps of 128, at most `capacity`.
+    """How long sequences must be for what is in them: the fullest one's tokens in whole `BLOCK`s, at most `capacity`.
 
     Large samples leave room that no other fits in; nothing need be computed for what all sequences leave. Few lengths,
     because each is another kernel to generate, and those that FlexAttention's blocks fill.
     """
     fullest = max(sum(sample.num_inputs for sample in samples) for samples in sequences)
-    return min(capacity, -(-fullest // _STEP) * _STEP)
+    return min(capacity, -(-fullest // BLOCK) * BLOCK)
 
 
 def collate(sequences: Sequence[Sequence[TrainingSample]], num_tokens: int, pad_id: int) -> PackedBatch:

@@ -24,7 +24,8 @@ from perceptic.models.attention import attend
 if TYPE_CHECKING:  # half a second to import, for GPUs only
     from torch.nn.attention.flex_attention import BlockMask
 
-_BLOCK = 128
+BLOCK = 128
+"""Tokens of a block of FlexAttention's mask."""
 _STEPS_PER_DOUBLING = 4
 """Lengths that samples are padded to, less than a quarter too long: each is another kernel to generate."""
 
@@ -184,8 +185,8 @@ def causal_block_mask(sample_ids_BL: Tensor) -> BlockMask:
     from torch.nn.attention.flex_attention import BlockMask
 
     length = sample_ids_BL.shape[1]
-    padding = -length % _BLOCK
-    ids_BNb = F.pad(sample_ids_BL[:, None].float(), (0, padding), mode="replicate")[:, 0].unflatten(-1, (-1, _BLOCK))
+    padding = -length % BLOCK
+    ids_BNb = F.pad(sample_ids_BL[:, None].float(), (0, padding), mode="replicate")[:, 0].unflatten(-1, (-1, BLOCK))
     first_BN, last_BN = ids_BNb[..., 0], ids_BNb[..., -1]
     num_blocks = first_BN.shape[1]
     earlier_NN = torch.ones(num_blocks, num_blocks, dtype=torch.bool, device=sample_ids_BL.device).tril(-1)
@@ -200,7 +201,7 @@ def causal_block_mask(sample_ids_BL: Tensor) -> BlockMask:
         return (query >= key) & (sample_ids_BL[batch, query] == sample_ids_BL[batch, key])
 
     return BlockMask.from_kv_blocks(
-        *_listed(some_BNN), *_listed(whole_BNN), BLOCK_SIZE=_BLOCK, mask_mod=is_visible, seq_lengths=(length, length)
+        *_listed(some_BNN), *_listed(whole_BNN), BLOCK_SIZE=BLOCK, mask_mod=is_visible, seq_lengths=(length, length)
     )
 
 
