@@ -12,17 +12,17 @@ def computes_bfloat16(device: torch.device) -> bool:
     as long as for float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and any(_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16"))
+    return device.type == "cpu" and any(cpu_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether a device has units for matrices of bfloat16: AMX on the CPU, or a GPU."""
     if device.type == "cpu":
-        return bool(_capabilities().get("amx_bf16"))
+        return bool(cpu_capabilities().get("amx_bf16"))
     return computes_bfloat16(device)
 
 
-def _capabilities() -> dict[str, Any]:
-    """Newer torch says what the processor can do; without that, float32 is the safe choice."""
+def cpu_capabilities() -> dict[str, Any]:
+    """What newer torch says that the processor can do. Older ones say nothing, and float32 is the safe choice."""
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return found

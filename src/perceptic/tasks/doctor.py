@@ -20,7 +20,7 @@ from perceptic.__about__ import __version__
 from perceptic.errors import MissingDependencyError, OutputError, PercepticError
 from perceptic.inference.encode import load_encoder, resolve_device, unit_vectors
 from perceptic.inference.native import load_kernels
-from perceptic.inference.processors import has_fast_bfloat16
+from perceptic.inference.processors import cpu_capabilities, has_fast_bfloat16
 from perceptic.media.preprocess import ImageTransform
 from perceptic.media.torchcodec_reader import load_failure
 from perceptic.media.video import read_video
@@ -84,9 +84,7 @@ def _devices() -> Finding:
 
 
 def _cpu() -> Finding:
-    # Newer torch says what the processor can do; older ones only name the widest kernels they will use.
-    query = getattr(torch.cpu, "get_capabilities", None)
-    has = query() if query is not None else {}
+    has = cpu_capabilities()
     features = [name for name in _FAST_CPU_FEATURES if has.get(name)]
     kernels = torch.backends.cpu.get_cpu_capability()
     advice = "bfloat16 is fast here: try --dtype bfloat16" if has_fast_bfloat16(torch.device("cpu")) else "use float32"
