@@ -29,15 +29,18 @@ def test_clip_round_trip(make_clip: MakeClip, tmp_path: Path) -> None:
     loaded = CLIP.from_pretrained(folder)
     assert loaded.config == clip.config
     assert loaded.preprocessing == loaded.visual.preprocessing == preprocessing
-    for key, value in clip.state_dict().items():
-        assert torch.equal(loaded.state_dict()[key], value), key
+    check_weights(loaded, clip)
+
+
+def check_weights(found: nn.Module, wanted: nn.Module) -> None:
+    weights = found.state_dict()
+    for key, value in wanted.state_dict().items():
+        assert torch.equal(weights[key], value), key
 
 
 def check_same(found: nn.Module, wanted: nn.Module, inputs: Tensor) -> None:
     """Weights to the bit. What is mapped from a file begins at another address, where AVX2 sums in another order."""
-    weights = found.state_dict()
-    for key, value in wanted.state_dict().items():
-        assert torch.equal(weights[key], value), key
+    check_weights(found, wanted)
     torch.testing.assert_close(found(inputs), wanted(inputs), rtol=0, atol=1e-5)
 
 
