@@ -160,7 +160,8 @@ def chance_of(section: Section, items: Sequence[ExamItem]) -> float:
 
 
 def _exact(given: str, wanted: str) -> float:
-    return float(_plain(given) == _plain(wanted))
+    """Steps towards an answer may be told before a colon."""
+    return float(_plain(given.rpartition(": ")[2]) == _plain(wanted))
 
 
 def _plain(text: str) -> str:

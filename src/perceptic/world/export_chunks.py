@@ -58,6 +58,7 @@ from perceptic.world.shards import (
     write_shard,
     write_split_files,
 )
+from perceptic.world.tracks import tube_tracks_row, video_places_row, video_tracks_row
 from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
@@ -251,6 +252,9 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_tube"] += tube_rows(path, clip, rendered, rng)
     rows["video_patches"].append(video_patches_row(path, clip, rendered, seeded(seed, "video patches")))
     _add(rows, "video_questions", video_questions_row(path, clip, seeded(seed, "video questions")))
+    _add(rows, "video_places", video_places_row(path, clip, seeded(seed, "video places")))
+    _add(rows, "video_tracks", video_tracks_row(path, clip, seeded(seed, "video tracks")))
+    _add(rows, "tube_tracks", tube_tracks_row(path, clip, rendered, seeded(seed, "tube tracks")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 

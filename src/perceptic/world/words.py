@@ -35,7 +35,7 @@ from perceptic.world.scene_questions import existence_question, scene_questions
 
 _BRIEF_EXISTENCE: Final = 2
 _BOXES_ANYWHERE: Final = 10
-_VISIBLE: Final = 0.3
+VISIBLE: Final = 0.3
 """Opacity from which an object is mentioned."""
 
 
@@ -147,7 +147,7 @@ def _frame_words(scene: Scene, acts: Mapping[int, str], boxed: int | None) -> st
     return ", ".join(
         f"{'boxed ' if index == boxed else ''}{_clip_object_words(item)} {acts.get(index, STILL)}"
         for index, item in enumerate(scene.objects)
-        if item.opacity >= _VISIBLE
+        if item.opacity >= VISIBLE
     )
 
 
