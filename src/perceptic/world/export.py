@@ -35,7 +35,7 @@ _PLM_KINDS: Final = (
     "video_list", "video_drill", "video_locate", "video_tube",
     "image_map", "image_patches", "image_places", "video_patches",
     "image_transcript", "video_questions", "video_places", "video_tracks", "tube_tracks",
-    "words_brief", "words", "words_boxes", "words_events", "words_video",
+    "words_brief", "words", "words_boxes", "words_events", "words_video", "words_tracks",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 

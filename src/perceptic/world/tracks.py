@@ -16,13 +16,14 @@ from perceptic.world.clip_questions import clip_questions, event_sentence
 from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.drills import about, time_turns, tube_times
 from perceptic.world.places import place_words
-from perceptic.world.plm_rows import Row, box_map
+from perceptic.world.plm_rows import Row, box_map, conversation
 from perceptic.world.question import Question
 from perceptic.world.randomness import pick, shuffled
 from perceptic.world.scene import Scene
 from perceptic.world.words import VISIBLE, colour_now
 
-_PLACES: Final = 10
+_PLACES: Final = 12
+_READINGS: Final = 6
 _GONE: Final = "gone"
 _DIRECTIONS: Final = tuple(kind.split()[1] for kind in MOVES)
 
@@ -59,6 +60,20 @@ def tube_tracks_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.rando
     turns = tube_times(clip, index, rng, track_words)[:1]
     row = {"video": path, "bbox_map": box_map(rendered, index)}
     return {**row, "conversations": about("video", turns)} if turns else None
+
+
+def track_reading_row(clip: Clip, rng: np.random.Generator) -> Row | None:
+    """The same steps told in the questions, so that only what follows from them is to be learned; None if nothing does.
+
+    What follows from a track is learned from texts for a fraction of what it takes with the clip.
+    """
+    found = clip_questions(clip, rng)
+    steps = [(one.question, _direction(clip, one)) for one in found if one.answer in _DIRECTIONS]
+    steps += [(one.question, f"{_both(clip, one)}: {one.answer}") for one in found if one.kind == "event_order"]
+    steps += time_turns(clip, rng, track_words)
+    told = [(ask, *steps_told.rsplit(": ", 1)) for ask, steps_told in shuffled(rng, steps)]
+    turns = [(f"{ask} {steps_told}:", answer) for ask, steps_told, answer in told[:_READINGS]]
+    return {"conversations": conversation(*turns)} if turns else None
 
 
 def track_words(clip: Clip, index: int) -> str:
