@@ -93,6 +93,9 @@ def test_items_depend_on_seed_and_split_alone() -> None:
     [
         ("exact", "Yes.", "yes", 1.0),
         ("exact", "yes, there is", "yes", 0.0),
+        ("exact", "0 c four, 7 f four: right", "right", 1.0),
+        ("exact", "0 c four, 7 f four: left", "right", 0.0),
+        ("stretch", "0 c four still, 1 d four right: [3, 10]", "[3, 10]", 1.0),
         ("names", "A small shaded pink ring.", "A pink ring.", 1.0),
         ("names", "A ring and a pink star.", "A pink star.", 0.0),
         ("names", "At c two: a white circle.", "A tiny white disc.", 1.0),

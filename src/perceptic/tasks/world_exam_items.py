@@ -198,7 +198,9 @@ SECTIONS: dict[str, Section] = {
         Section("ocr", _about_scene("reading", text_fraction=1.0)),
         Section("chart", _about_scene(*_CHART_KINDS, layout="chart")),
         Section("boxed_name", _boxed_name, score="names", max_new_tokens=64),
-        Section("motion_direction", _about_clip("motion_direction", ("left", "right", "up", "down")), max_new_tokens=48),
+        Section(
+            "motion_direction", _about_clip("motion_direction", ("left", "right", "up", "down")), max_new_tokens=48
+        ),
         Section("event_order", _about_clip("event_order"), max_new_tokens=192),
         Section("rtloc", _region_task("rtloc"), score="stretch", seeing=_EVENLY, max_new_tokens=128),
         Section("rcap", _region_task("rcap"), score="words", seeing=_EVENLY, max_new_tokens=64),
