@@ -1,7 +1,7 @@
 """Training rows that follow objects through a clip: where one is in a frame, and what it does from frame to frame.
 
-What moves where, what comes first and when is nowhere in a single frame. A model of a few layers finds it in steps that it
-writes down: the places of an object, then the answer behind a colon ("0 c four, 7 f four: right").
+What moves where, what comes first and when is nowhere in a single frame. A model of a few layers finds it in steps that
+it writes down: the places of an object, then the answer behind a colon ("0 c four, 7 f four: right").
 """
 
 from __future__ import annotations
