@@ -201,8 +201,8 @@ SECTIONS: dict[str, Section] = {
         Section(
             "motion_direction", _about_clip("motion_direction", ("left", "right", "up", "down")), max_new_tokens=48
         ),
-        Section("event_order", _about_clip("event_order"), max_new_tokens=192),
-        Section("rtloc", _region_task("rtloc"), score="stretch", seeing=_EVENLY, max_new_tokens=128),
+        Section("event_order", _about_clip("event_order"), max_new_tokens=48),
+        Section("rtloc", _region_task("rtloc"), score="stretch", seeing=_EVENLY),
         Section("rcap", _region_task("rcap"), score="words", seeing=_EVENLY, max_new_tokens=64),
         Section("rdcap", _region_task("rdcap"), score="events", seeing=_EVENLY, max_new_tokens=256),
     )

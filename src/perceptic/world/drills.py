@@ -8,7 +8,7 @@ as the prompt says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -47,9 +47,6 @@ _FREQUENCIES: Final[Mapping[str, float]] = {
 """How often a kind has its turn while another has one."""
 
 _FRAME_COUNTS: Final = (32, 8)
-
-Track = Callable[[Clip, int], str]
-"""What an object does from frame to frame, in words."""
 
 
 def label_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -151,13 +148,13 @@ def video_locate_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
     return {"video": path, "conversations": about("video", turns)} if turns else None
 
 
-def time_turns(clip: Clip, rng: np.random.Generator, track: Track | None = None) -> list[tuple[str, str]]:
-    """Questions for the frames of some events that happen once, with their answers; those after the track of their
-    object if there is one to tell."""
+def time_turns(clip: Clip, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Questions for the frames of some events that happen once, with their answers."""
     told = [event_sentence(clip, event) for event in clip.events]
     once = [event for event, words in zip(clip.events, told, strict=True) if told.count(words) == 1]
-    chosen = [(event, sentence(event_sentence(clip, event))) for event in _some(once, rng)]
-    return [_located(clip, event, words, rng, is_boxed=False, track=track) for event, words in chosen]
+    return [
+        _located(clip, event, sentence(event_sentence(clip, event)), rng, is_boxed=False) for event in _some(once, rng)
+    ]
 
 
 def tube_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> list[Row]:
@@ -170,20 +167,12 @@ def tube_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Gene
 def tube_conversations(clip: Clip, object_index: int, rng: np.random.Generator) -> list[list[dict[str, str]]]:
     """What the boxed object does; and when, where that can be asked."""
     own = [event for event in clip.events if event.object_index == object_index]
-    described = [_whole(clip, own, rng), *(_part(clip, event, rng) for event in _some(own, rng)[:1])]
-    described.append(_dense(clip, object_index, rng))
-    located = tube_times(clip, object_index, rng)
-    return [about("video", turns) for turns in (described, located) if turns]
-
-
-def tube_times(
-    clip: Clip, object_index: int, rng: np.random.Generator, track: Track | None = None
-) -> list[tuple[str, str]]:
-    """When the boxed object does what it does once; as in `time_turns`."""
-    own = [event for event in clip.events if event.object_index == object_index]
     captions = [event_caption(event) for event in own]
     once = [event for event, caption in zip(own, captions, strict=True) if captions.count(caption) == 1]
-    return [_located(clip, event, event_caption(event), rng, is_boxed=True, track=track) for event in _some(once, rng)]
+    described = [_whole(clip, own, rng), *(_part(clip, event, rng) for event in _some(own, rng)[:1])]
+    described.append(_dense(clip, object_index, rng))
+    located = [_located(clip, event, event_caption(event), rng, is_boxed=True) for event in _some(once, rng)]
+    return [about("video", turns) for turns in (described, located) if turns]
 
 
 def frame_in(clip: Clip, frame: int, total: int) -> int:
@@ -235,13 +224,10 @@ def _some(events: Sequence[Event], rng: np.random.Generator) -> list[Event]:
     return shuffled(rng, list(events))[:_MAX_LOCATED]
 
 
-def _located(
-    clip: Clip, event: Event, caption: str, rng: np.random.Generator, *, is_boxed: bool, track: Track | None
-) -> tuple[str, str]:
+def _located(clip: Clip, event: Event, caption: str, rng: np.random.Generator, *, is_boxed: bool) -> tuple[str, str]:
     total = pick(rng, _FRAME_COUNTS)
     ask = when_prompt(total, is_boxed=is_boxed).format(caption=caption.removesuffix("."))
-    told = "" if track is None else f"{track(clip, event.object_index)}: "
-    return ask, told + _span(clip, event.start_frame, event.end_frame, total)
+    return ask, _span(clip, event.start_frame, event.end_frame, total)
 
 
 def _span(clip: Clip, start: int, end: int, total: int) -> str:

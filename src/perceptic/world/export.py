@@ -34,8 +34,8 @@ _PLM_KINDS: Final = (
     "image_label", "image_list", "image_existence", "image_drill", "region_drill",
     "video_list", "video_drill", "video_locate", "video_tube",
     "image_map", "image_patches", "image_places", "video_patches",
-    "image_transcript", "video_questions", "video_places", "video_tracks", "tube_tracks",
-    "words_brief", "words", "words_boxes", "words_events", "words_video", "words_tracks",
+    "image_transcript", "video_questions", "video_places", "video_directions",
+    "words_brief", "words", "words_boxes", "words_events", "words_video",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 

@@ -58,10 +58,10 @@ from perceptic.world.shards import (
     write_shard,
     write_split_files,
 )
-from perceptic.world.tracks import track_reading_row, tube_tracks_row, video_places_row, video_tracks_row
 from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
+from perceptic.world.whereabouts import video_directions_row, video_places_row
 from perceptic.world.words import box_word_rows, brief_word_rows, clip_word_rows, scene_word_rows
 from perceptic.world.zero_shot import CLASS_NAMES, TEMPLATES, zero_shot_scenes
 
@@ -253,9 +253,7 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_patches"].append(video_patches_row(path, clip, rendered, seeded(seed, "video patches")))
     _add(rows, "video_questions", video_questions_row(path, clip, seeded(seed, "video questions")))
     _add(rows, "video_places", video_places_row(path, clip, seeded(seed, "video places")))
-    _add(rows, "video_tracks", video_tracks_row(path, clip, seeded(seed, "video tracks")))
-    _add(rows, "tube_tracks", tube_tracks_row(path, clip, rendered, seeded(seed, "tube tracks")))
-    _add(rows, "words_tracks", track_reading_row(clip, seeded(seed, "track readings")))
+    _add(rows, "video_directions", video_directions_row(path, clip, seeded(seed, "video directions")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 
