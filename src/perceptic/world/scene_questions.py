@@ -77,15 +77,16 @@ def _attributes(scene: Scene, members: tuple[SceneObject, ...]) -> list[Question
 
 
 def _counts(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    found = [_count_question("objects", len(scene.objects))]
+    found = [count_question("objects", len(scene.objects))]
     shape = pick(rng, scene.objects).shape if chance(rng, 0.8) else pick(rng, SHAPES)
-    found.append(_count_question(plural(shape), sum(item.shape == shape for item in scene.objects)))
+    found.append(count_question(plural(shape), sum(item.shape == shape for item in scene.objects)))
     colour = pick(rng, scene.objects).colour if chance(rng, 0.8) else pick(rng, tuple(COLOURS))
-    found.append(_count_question(f"{colour} objects", sum(item.colour == colour for item in scene.objects)))
+    found.append(count_question(f"{colour} objects", sum(item.colour == colour for item in scene.objects)))
     return found
 
 
-def _count_question(things: str, number: int) -> Question:
+def count_question(things: str, number: int) -> Question:
+    """How many there are of "rings", "red objects" or "objects"."""
     assert number < len(NUMBERS), "scenes hold at most six objects"
     return Question("count", f"How many {things} are there?", str(number), _COUNTS)
 
