@@ -50,7 +50,7 @@ class Section:
     Attributes:
         make: the item of a world seed; None where that scene or clip has no such question.
         score: which of the answer readings applies (`world_exam_scores.SCORES`).
-        max_new_tokens: enough for every right answer in a vocabulary of 2,000.
+        max_new_tokens: enough for every right answer in a vocabulary of 2,000, with the steps that lead to it.
     """
 
     name: str

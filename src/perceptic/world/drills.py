@@ -32,7 +32,7 @@ from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, location
 from perceptic.world.scene_questions import existence_question, scene_questions
-from perceptic.world.wording import brief_noun_phrase, joined, sentence, with_article
+from perceptic.world.wording import brief_noun_phrase, joined, sentence
 
 IMAGE_QUESTIONS: Final = 12
 CLIP_QUESTIONS: Final = 6
@@ -108,7 +108,8 @@ def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | 
 def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
     """Up to `_MAX_REGIONS` boxes to describe, and as many descriptions to find the boxes of.
 
-    A description begins with the place, which is the way from the numbers of a box to the patch that shows it.
+    A description begins with the place, which is the way from the numbers of a box to the patch that shows it, and goes
+    on as every line does that says what is where ("c four blue ring, small").
     """
     chosen = shuffled(rng, boxed_singles(scene, rendered))[:_MAX_REGIONS]
     if not chosen:
@@ -118,7 +119,7 @@ def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.rando
     described = [
         (
             REGION_PROMPT.replace("<|bbox0|>", box),
-            f"At {place_words(item)}: {with_article(f'{item.size} {item.colour} {item.shape}')}.",
+            f"{place_words(item)} {item.colour} {item.shape}, {item.size}",
         )
         for item, box in numbered
     ]

@@ -33,7 +33,6 @@ from perceptic.world.drills import (
 )
 from perceptic.world.encoding import mp4_bytes, png_bytes
 from perceptic.world.maps import image_map_row, image_patches_row, video_patches_row
-from perceptic.world.moments import video_moments_row
 from perceptic.world.plm_rows import (
     Row,
     image_rows,
@@ -62,7 +61,7 @@ from perceptic.world.shards import (
 from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
-from perceptic.world.whereabouts import image_cells_row, image_counts_row, video_directions_row, video_places_row
+from perceptic.world.whereabouts import image_counts_row, image_scan_row, video_directions_row, video_places_row
 from perceptic.world.words import box_word_rows, brief_word_rows, clip_word_rows, scene_word_rows
 from perceptic.world.zero_shot import CLASS_NAMES, TEMPLATES, zero_shot_scenes
 
@@ -205,7 +204,7 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     _add(rows, "image_map", image_map_row(path, scene, rendered, seeded(seed, "image map")))
     _add(rows, "image_patches", image_patches_row(path, scene, rendered))
     _add(rows, "image_places", image_places_row(path, scene, rendered, seeded(seed, "image places")))
-    _add(rows, "image_cells", image_cells_row(path, scene, seeded(seed, "image cells")))
+    _add(rows, "image_scan", image_scan_row(path, scene, rendered, seeded(seed, "image scan")))
     _add(rows, "image_counts", image_counts_row(path, scene, seeded(seed, "image counts")))
     rows["words"] += scene_word_rows(scene, seeded(seed, "scene words"))
     rows["words_boxes"] += box_word_rows(scene, rendered, seeded(seed, "words of boxes"))
@@ -257,7 +256,6 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     _add(rows, "video_questions", video_questions_row(path, clip, seeded(seed, "video questions")))
     _add(rows, "video_places", video_places_row(path, clip, seeded(seed, "video places")))
     _add(rows, "video_directions", video_directions_row(path, clip, seeded(seed, "video directions")))
-    _add(rows, "video_moments", video_moments_row(path, clip, rendered, seeded(seed, "video moments")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 

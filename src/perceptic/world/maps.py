@@ -25,7 +25,7 @@ from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, SceneObject
 from perceptic.world.words import colour_now
 
-_EMPTY: Final = "background"
+BACKGROUND: Final = "background"
 _MIDDLE: Final = "middle"
 _EDGE: Final = "edge"
 _MARKED: Final = "marked"
@@ -85,8 +85,8 @@ def video_patches_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.ran
         before = middles if before is None else before
         told["Which shape is where?"].append(_words(owners, [item.shape for item in objects]))
         told["Which colour is where?"].append(_words(owners, [colour_now(item) for item in objects]))
-        columns = [_EMPTY if place is None else _COLUMNS_BEFORE[place % GRID_SIDE] for place in before]
-        rows = [_EMPTY if place is None else _ROWS_BEFORE[place // GRID_SIDE] for place in before]
+        columns = [BACKGROUND if place is None else _COLUMNS_BEFORE[place % GRID_SIDE] for place in before]
+        rows = [BACKGROUND if place is None else _ROWS_BEFORE[place // GRID_SIDE] for place in before]
         told["Which column was its middle in?"].append(_words(owners, columns))
         told["Which row was its middle in?"].append(_words(owners, rows))
         marks = [_MARKED if index == marked else _OTHER for index in range(len(objects))]
@@ -96,6 +96,12 @@ def video_patches_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.ran
     told["What happens where?"] = [" ".join(words) for words in _act_maps(clip, rendered)]
     row = {"video": path, "conversations": about("video", [(ask, " ".join(words)) for ask, words in told.items()])}
     return row if marked is None else {**row, "bbox_map": box_map(rendered, marked)}
+
+
+def shown(scene: Scene, rendered: Rendered) -> list[SceneObject | None]:
+    """The object that each patch of a picture shows, row by row."""
+    owners = _owners(rendered.owners, len(scene.objects))
+    return [None if owner < 0 else scene.objects[owner] for owner in owners]
 
 
 def _act_maps(clip: Clip, rendered: RenderedClip) -> list[list[str]]:
@@ -115,7 +121,7 @@ def _image_map(owners: NDArray[np.int64], scene: Scene, kind: _Attribute) -> str
 
 def _words(owners: NDArray[np.int64], told: Sequence[str]) -> str:
     """Of each patch what is told of its object."""
-    return " ".join(_EMPTY if owner < 0 else told[owner] for owner in owners)
+    return " ".join(BACKGROUND if owner < 0 else told[owner] for owner in owners)
 
 
 def _owners(owners: NDArray[np.int16], num_objects: int) -> NDArray[np.int64]:
@@ -130,7 +136,7 @@ def _owners(owners: NDArray[np.int16], num_objects: int) -> NDArray[np.int64]:
 
 def _middles(owners: NDArray[np.int64], objects: Sequence[SceneObject]) -> list[str]:
     """One patch of each object is its middle."""
-    words = [_EMPTY if owner < 0 else _EDGE for owner in owners]
+    words = [BACKGROUND if owner < 0 else _EDGE for owner in owners]
     for place in _middle_patches(owners, objects):
         if place is not None:
             words[place] = _MIDDLE
@@ -154,5 +160,5 @@ def _frame_map(owners: NDArray[np.int64], owners_before: NDArray[np.int64], acts
             words.append(acts.get(owner, STILL))
         else:
             # Who is gone is told of where it was.
-            words.append("disappears" if acts.get(previous) == "disappears" else _EMPTY)
+            words.append("disappears" if acts.get(previous) == "disappears" else BACKGROUND)
     return words
