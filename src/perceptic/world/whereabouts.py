@@ -8,7 +8,6 @@ the answer behind a colon ("0 c four, 7 f four: right").
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -42,16 +41,11 @@ def image_scan_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.G
     """What patches show, many of objects and some of the background, in random order; None for a chart."""
     if scene.chart is not None or not scene.objects:
         return None
-    return scan_row(path, [BACKGROUND if item is None else _name(item) for item in shown(scene, rendered)], rng)
-
-
-def scan_row(path: str, names: Sequence[str], rng: np.random.Generator) -> Row:
-    """The row for what is in each cell, row by row."""
-    cells = list(enumerate(names))
-    objects = [cell for cell in cells if cell[1] != BACKGROUND]
-    empty = [cell for cell in cells if cell[1] == BACKGROUND]
+    cells = [BACKGROUND if item is None else _name(item) for item in shown(scene, rendered)]
+    objects = [cell for cell, name in enumerate(cells) if name != BACKGROUND]
+    empty = [cell for cell, name in enumerate(cells) if name == BACKGROUND]
     chosen = shuffled(rng, objects)[:_SHOWING] + shuffled(rng, empty)[:_EMPTY]
-    told = [f"{COLUMNS[cell % GRID_SIDE]} {ROWS[cell // GRID_SIDE]} {name}" for cell, name in shuffled(rng, chosen)]
+    told = [f"{COLUMNS[cell % GRID_SIDE]} {ROWS[cell // GRID_SIDE]} {cells[cell]}" for cell in shuffled(rng, chosen)]
     return {"image": path, "conversations": about("image", [("What is where?", ", ".join(told))])}
 
 
