@@ -14,7 +14,7 @@ from perceptic.world.randomness import chance, shuffled
 from perceptic.world.vocabulary import COLOURS, SIZES
 from perceptic.world.wording import reference
 
-_DIRECTIONS: Final = ("left", "right", "up", "down")
+DIRECTIONS: Final = ("left", "right", "up", "down")
 _TURNS: Final = ("clockwise", "anticlockwise")
 _BARE_FORMS: Final[dict[EventKind, str]] = {
     "moves left": "move left", "moves right": "move right", "moves up": "move up", "moves down": "move down",
@@ -49,7 +49,7 @@ def _about_event(clip: Clip, event: Event) -> list[Question]:
     moves = [other for other in own if other.kind in MOVES]
     if moves == [event]:
         direction = event.kind.split()[1]
-        found.append(Question("motion_direction", f"Which way does {actor} move?", direction, _DIRECTIONS, index))
+        found.append(Question("motion_direction", f"Which way does {actor} move?", direction, DIRECTIONS, index))
     turns = [other for other in own if other.kind.startswith("turns")]
     if turns == [event]:
         sense = event.kind.split()[1]

@@ -87,7 +87,7 @@ def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | No
         return None
     found = [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_QUESTIONS)]
     found += [question for question in scene_questions(scene, rng) if question.kind == "count"]
-    return _row("image", path, shuffled(rng, _distinct(found)))
+    return question_row("image", path, shuffled(rng, distinct(found)))
 
 
 def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -97,12 +97,12 @@ def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | 
     names it by both comes after that.
     """
     if scene.chart is not None:
-        return _row("image", path, shuffled(rng, chart_questions(scene.chart, rng))[:IMAGE_QUESTIONS])
+        return question_row("image", path, shuffled(rng, chart_questions(scene.chart, rng))[:IMAGE_QUESTIONS])
     asked = [question for question in scene_questions(scene, rng) if question.kind not in ("existence", "count")]
     naming = one_per_object([question for question in asked if question.kind in ("colour", "shape")], rng)
     others = [question for question in asked if question.kind not in ("colour", "shape")]
     chosen = _in_turns(shuffled(rng, others))[: IMAGE_QUESTIONS - len(naming)]
-    return _row("image", path, naming + shuffled(rng, chosen))
+    return question_row("image", path, naming + shuffled(rng, chosen))
 
 
 def region_drill_rows(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
@@ -139,8 +139,8 @@ def event_list(clip: Clip) -> str:
 
 def video_drill_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
     """Up to `CLIP_QUESTIONS` questions about a clip; None where there is nothing to ask."""
-    chosen = _in_turns(shuffled(rng, _distinct(clip_questions(clip, rng))))[:CLIP_QUESTIONS]
-    return _row("video", path, shuffled(rng, chosen))
+    chosen = _in_turns(shuffled(rng, distinct(clip_questions(clip, rng))))[:CLIP_QUESTIONS]
+    return question_row("video", path, shuffled(rng, chosen))
 
 
 def video_locate_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
@@ -191,7 +191,8 @@ def whole_story(events: Sequence[Event]) -> str:
     return f"{joined([name + acts[0].removeprefix(name), *rest])}."
 
 
-def _row(medium: str, path: str, asked: Sequence[Question]) -> Row | None:
+def question_row(medium: str, path: str, asked: Sequence[Question]) -> Row | None:
+    """One turn a question; None where nothing is asked."""
     turns = [(question.question, question.answer) for question in asked]
     return {medium: path, "conversations": about(medium, turns)} if turns else None
 
@@ -201,7 +202,8 @@ def one_per_object(found: Sequence[Question], rng: np.random.Generator) -> list[
     return list({question.object_index: question for question in shuffled(rng, found)}.values())
 
 
-def _distinct(found: Sequence[Question]) -> list[Question]:
+def distinct(found: Sequence[Question]) -> list[Question]:
+    """No question twice."""
     return list({question.question: question for question in found}.values())
 
 

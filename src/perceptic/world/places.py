@@ -27,13 +27,17 @@ def cell_of(item: SceneObject) -> tuple[int, int]:
 
 def place_words(item: SceneObject) -> str:
     """The same in words: "c four"."""
-    column, row = cell_of(item)
-    return f"{COLUMNS[column]} {ROWS[row]}"
+    return cell_words(*cell_of(item))
 
 
 def point_words(x: float, y: float) -> str:
     """Column and row of a point, from 0 to 1, in words."""
-    return f"{COLUMNS[_cell(x)]} {ROWS[_cell(y)]}"
+    return cell_words(_cell(x), _cell(y))
+
+
+def cell_words(column: int, row: int) -> str:
+    """A column and a row, from 0 to `GRID_SIDE` - 1, in words."""
+    return f"{COLUMNS[column]} {ROWS[row]}"
 
 
 def boxes_turn(told: Sequence[tuple[str, str]], boxes_first: bool) -> tuple[str, str]:

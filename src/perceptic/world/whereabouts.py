@@ -8,16 +8,17 @@ the answer behind a colon ("0 c four, 7 f four: right").
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from perceptic.world.acts import told_frames
-from perceptic.world.clip import MOVES, Clip, scene_at
-from perceptic.world.clip_questions import clip_questions
-from perceptic.world.drills import about
+from perceptic.world.clip import Clip, scene_at
+from perceptic.world.clip_questions import DIRECTIONS, clip_questions
+from perceptic.world.drills import about, distinct, question_row
 from perceptic.world.maps import BACKGROUND, shown
-from perceptic.world.places import COLUMNS, GRID_SIDE, ROWS, place_words
+from perceptic.world.places import GRID_SIDE, cell_words, place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.question import Question
 from perceptic.world.randomness import pick, shuffled
@@ -34,18 +35,20 @@ _EMPTY: Final = 8
 _COUNTS: Final = 6
 _EXISTENCE_QUESTIONS: Final = 4
 _GONE: Final = "gone"
-_DIRECTIONS: Final = tuple(kind.split()[1] for kind in MOVES)
 
 
 def image_scan_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> Row | None:
     """What patches show, many of objects and some of the background, in random order; None for a chart."""
-    if scene.chart is not None or not scene.objects:
+    if not scene.objects:
         return None
-    cells = [BACKGROUND if item is None else _name(item) for item in shown(scene, rendered)]
-    objects = [cell for cell, name in enumerate(cells) if name != BACKGROUND]
-    empty = [cell for cell, name in enumerate(cells) if name == BACKGROUND]
-    chosen = shuffled(rng, objects)[:_SHOWING] + shuffled(rng, empty)[:_EMPTY]
-    told = [f"{COLUMNS[cell % GRID_SIDE]} {ROWS[cell // GRID_SIDE]} {cells[cell]}" for cell in shuffled(rng, chosen)]
+    showing, empty = [], []
+    for cell, item in enumerate(shown(scene, rendered)):
+        place = cell_words(cell % GRID_SIDE, cell // GRID_SIDE)
+        if item is None:
+            empty.append(f"{place} {BACKGROUND}")
+        else:
+            showing.append(f"{place} {item.colour} {item.shape}")
+    told = shuffled(rng, shuffled(rng, showing)[:_SHOWING] + shuffled(rng, empty)[:_EMPTY])
     return {"image": path, "conversations": about("image", [("What is where?", ", ".join(told))])}
 
 
@@ -63,8 +66,7 @@ def image_counts_row(path: str, scene: Scene, rng: np.random.Generator) -> Row |
     told = [("objects", len(scene.objects)), *shuffled(rng, sorted(some))[:_COUNTS]]
     found = [count_question(things, number) for things, number in told]
     found += [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_QUESTIONS)]
-    turns = {one.question: (one.question, one.answer) for one in found}
-    return {"image": path, "conversations": about("image", list(turns.values()))}
+    return question_row("image", path, distinct(found))
 
 
 def video_places_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
@@ -72,9 +74,7 @@ def video_places_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
     the one before; None if all look like another."""
     told = []
     for number, frame in enumerate(told_frames(clip)):
-        scene = scene_at(clip, frame)
-        for index in _told_apart(scene):
-            item = scene.objects[index]
+        for item in _told_apart(scene_at(clip, frame).objects):
             place = place_words(item) if item.opacity >= VISIBLE else _GONE
             told.append(f"{number} {colour_now(item)} {item.shape} {place}")
     if not told:
@@ -85,7 +85,7 @@ def video_places_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
 
 def video_directions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
     """Which way objects move, told after their first and last place; None if none moves once."""
-    moves = [one for one in clip_questions(clip, rng) if one.answer in _DIRECTIONS]
+    moves = [one for one in clip_questions(clip, rng) if one.answer in DIRECTIONS]
     turns = [(one.question, _direction(clip, one)) for one in shuffled(rng, moves)]
     return {"video": path, "conversations": about("video", turns)} if turns else None
 
@@ -99,10 +99,6 @@ def _direction(clip: Clip, question: Question) -> str:
     return f"{ends}: {question.answer}"
 
 
-def _told_apart(scene: Scene) -> list[int]:
-    names = [(colour_now(item), item.shape) for item in scene.objects]
-    return [index for index, name in enumerate(names) if names.count(name) == 1]
-
-
-def _name(item: SceneObject) -> str:
-    return f"{item.colour} {item.shape}"
+def _told_apart(objects: Sequence[SceneObject]) -> list[SceneObject]:
+    names = [(colour_now(item), item.shape) for item in objects]
+    return [item for item, name in zip(objects, names, strict=True) if names.count(name) == 1]
