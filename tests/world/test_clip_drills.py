@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from perceptic.world import sample_clip
-from perceptic.world.clip_drills import event_words_row, video_questions_row
+from perceptic.world.clip_drills import event_words_row, video_directions_row, video_questions_row
+from perceptic.world.places import COLUMNS, ROWS
 from perceptic.world.plm_rows import turns_of
 from perceptic.world.randomness import seeded
 
@@ -63,8 +64,31 @@ def test_events_in_words_answer_what_is_asked_about_them() -> None:
     assert asked > 60
 
 
+def test_directions_follow_from_the_places_before_them() -> None:
+    told = same = 0
+    for seed in range(60):
+        clip = sample_clip(seed, num_frames=32)
+        row = video_directions_row("a.mp4", clip, seeded(seed, "test"))
+        for ask, answer in turns_of(row["conversations"]) if row else ():
+            if "Which way does" in ask:
+                steps, direction = answer.rsplit(": ", 1)
+                first, last = (_cell(text) for text in steps.split(", "))
+                told += 1
+                same += first == last
+                expected = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}[direction]
+                changes = [(end > start) - (end < start) for start, end in zip(first, last, strict=True)]
+                assert first == last or tuple(changes) == expected
+    assert told > 30
+    assert same <= told / 20, "a move within one cell tells nothing"
+
+
 def _step(ask: str) -> int:
     """What objects do, then order, then times."""
     if "start and end frame" in ask:
         return 2
     return int("happens" in ask)
+
+
+def _cell(text: str) -> tuple[int, int]:
+    _, column, row = text.split()
+    return COLUMNS.index(column), ROWS.index(row)

@@ -11,6 +11,7 @@ from perceptic.world.drills import (
     event_listing_row,
     existence_row,
     frame_in,
+    image_counts_row,
     image_drill_row,
     label_row,
     listing_row,
@@ -23,6 +24,7 @@ from perceptic.world.drills import (
 from perceptic.world.places import place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.randomness import seeded
+from perceptic.world.wording import plural
 
 SPAN = re.compile(r"\[(\d+), (\d+)\]")
 
@@ -142,3 +144,23 @@ def test_lists_name_every_object_once_from_left_to_right() -> None:
         ordered = sorted(scene.objects, key=lambda item: item.x)
         assert [set(pair.split()) for pair in answer.split(", ")] == [{item.colour, item.shape} for item in ordered]
     assert len(forms) == 2
+
+
+def test_counts_are_right_and_tell_all_before_some() -> None:
+    several = none = 0
+    for seed in range(150):
+        scene = sample_scene(seed)
+        row = image_counts_row("a.png", scene, seeded(seed, "test"))
+        assert (row is None) == (scene.chart is not None)
+        turns = pairs(row) if row else []
+        for ask, answer in turns:
+            if not (asked := re.search(r"How many (.+) are there", ask)):
+                assert answer in ("yes", "no")
+                continue
+            things = asked.group(1)
+            of = [x for x in scene.objects if things in ("objects", plural(x.shape), f"{x.colour} objects")]
+            assert answer == str(len(of))
+            several, none = several + (len(of) > 1), none + (not of)
+        assert not turns or "How many objects" in turns[0][0]
+    assert several > 100
+    assert none > 50

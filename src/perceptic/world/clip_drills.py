@@ -10,13 +10,15 @@ from typing import Final
 
 import numpy as np
 
-from perceptic.world.clip import Clip
-from perceptic.world.clip_questions import clip_questions
+from perceptic.world.acts import told_frames
+from perceptic.world.clip import Clip, scene_at
+from perceptic.world.clip_questions import DIRECTIONS, clip_questions
 from perceptic.world.drills import about, event_list, time_turns
+from perceptic.world.places import place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
-from perceptic.world.words import reading
+from perceptic.world.words import VISIBLE, reading
 
 _NAMING_NO_EVENT: Final = ("motion_direction", "event_kind", "event_actor", "final_state", "stillness")
 _IN_THE_LIST: Final = ("motion_direction", "event_kind", "event_actor", "event_order")
@@ -33,6 +35,13 @@ def video_questions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row 
     return {"video": path, "conversations": about("video", turns)} if turns else None
 
 
+def video_directions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
+    """Which way objects move, told after their first and last place; None if none moves once."""
+    moves = [one for one in clip_questions(clip, rng) if one.answer in DIRECTIONS]
+    turns = [(one.question, _direction(clip, one)) for one in shuffled(rng, moves)]
+    return {"video": path, "conversations": about("video", turns)} if turns else None
+
+
 def event_words_row(clip: Clip, rng: np.random.Generator) -> Row | None:
     """Reading of the list of events with what it answers; None if nothing can be asked."""
     found = [question for question in clip_questions(clip, rng) if question.kind in _IN_THE_LIST]
@@ -46,6 +55,15 @@ def _asked(found: Sequence[Question], rng: np.random.Generator) -> list[Question
     # Two questions a pair of events, of which one answers the other.
     ordering = [pick(rng, both) for both in zip(orders[::2], orders[1::2], strict=True)]
     return shuffled(rng, telling) + shuffled(rng, ordering)
+
+
+def _direction(clip: Clip, question: Question) -> str:
+    index, frames = question.object_index, told_frames(clip)
+    assert index is not None, "a direction is that of an object"
+    items = [(number, scene_at(clip, frame).objects[index]) for number, frame in enumerate(frames)]
+    seen = [(number, item) for number, item in items if item.opacity >= VISIBLE]
+    ends = ", ".join(f"{number} {place_words(item)}" for number, item in (seen[0], seen[-1]))
+    return f"{ends}: {question.answer}"
 
 
 def _by_object(found: Sequence[Question]) -> list[list[Question]]:

@@ -31,12 +31,15 @@ from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, location
-from perceptic.world.scene_questions import existence_question, scene_questions
-from perceptic.world.wording import brief_noun_phrase, joined, sentence
+from perceptic.world.scene_questions import count_question, existence_question, scene_questions
+from perceptic.world.vocabulary import COLOURS, SHAPES
+from perceptic.world.wording import brief_noun_phrase, joined, plural, sentence
 
 IMAGE_QUESTIONS: Final = 12
 CLIP_QUESTIONS: Final = 6
 _EXISTENCE_QUESTIONS: Final = 8
+_EXISTENCE_AFTER_COUNTS: Final = 4
+_COUNTS: Final = 6
 _MAX_LOCATED: Final = 3
 _MAX_REGIONS: Final = 3
 
@@ -88,6 +91,23 @@ def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | No
     found = [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_QUESTIONS)]
     found += [question for question in scene_questions(scene, rng) if question.kind == "count"]
     return question_row("image", path, shuffled(rng, distinct(found)))
+
+
+def image_counts_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
+    """How many objects, then how many of each shape and colour, and what there is; None for a chart.
+
+    All come before some, whose numbers would tell it.
+    """
+    if not scene.objects:
+        return None
+    shapes = Counter(item.shape for item in scene.objects)
+    colours = Counter(item.colour for item in scene.objects)
+    some = [(plural(shape), shapes[shape]) for shape in {*shapes, pick(rng, SHAPES)}]
+    some += [(f"{colour} objects", colours[colour]) for colour in {*colours, pick(rng, tuple(COLOURS))}]
+    told = [("objects", len(scene.objects)), *shuffled(rng, sorted(some))[:_COUNTS]]
+    found = [count_question(things, number) for things, number in told]
+    found += [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_AFTER_COUNTS)]
+    return question_row("image", path, distinct(found))
 
 
 def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:

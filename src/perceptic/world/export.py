@@ -33,8 +33,8 @@ _PLM_KINDS: Final = (
     "image", "multi_image", "image_region", "video", "text", "rcap", "rtloc", "rdcap",
     "image_label", "image_list", "image_existence", "image_drill", "region_drill",
     "video_list", "video_drill", "video_locate", "video_tube",
-    "image_map", "image_patches", "image_places", "image_scan", "image_counts", "video_patches",
-    "image_transcript", "video_questions", "video_places", "video_directions",
+    "image_map", "image_patches", "image_places", "image_transcript", "image_scan", "image_names", "image_tally",
+    "image_counts", "video_patches", "video_questions", "video_places", "video_acts", "video_directions",
     "words_brief", "words", "words_boxes", "words_events", "words_video",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
