@@ -87,7 +87,8 @@ def video_places_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
     the one before; None if all look like another."""
     told = []
     for number, frame in enumerate(told_frames(clip)):
-        for item in _told_apart(scene_at(clip, frame).objects):
+        objects = scene_at(clip, frame).objects
+        for item in (objects[index] for index in _told_apart(objects)):
             place = place_words(item) if item.opacity >= VISIBLE else _GONE
             told.append(f"{number} {colour_now(item)} {item.shape} {place}")
     return _line("video", path, "Where is what in each frame?", shuffled(rng, told)) if told else None
@@ -102,12 +103,9 @@ def video_acts_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | Non
     for number, (before, now) in enumerate(pairwise(frames), start=1):
         acts = acts_between(clip, before, now)
         objects = scene_at(clip, now).objects
-        apart = _told_apart(objects)
-        for index, item in enumerate(objects):
-            if any(item is one for one in apart):
-                act = acts.get(index, STILL)
-                words = f"{number} {colour_now(item)} {item.shape} {act}"
-                (still if act == STILL else doing).append(words)
+        for index in _told_apart(objects):
+            item, act = objects[index], acts.get(index, STILL)
+            (still if act == STILL else doing).append(f"{number} {colour_now(item)} {item.shape} {act}")
     told = shuffled(rng, doing + shuffled(rng, still)[: max(len(doing), 1)])
     return _line("video", path, "What happens before each frame?", told) if told else None
 
@@ -121,6 +119,7 @@ def _with_absent(present: Counter[str], known: Sequence[str], rng: np.random.Gen
     return sorted(present) + shuffled(rng, absent)[:_ABSENT]
 
 
-def _told_apart(objects: Sequence[SceneObject]) -> list[SceneObject]:
+def _told_apart(objects: Sequence[SceneObject]) -> list[int]:
+    """Numbers of the objects that share their name with no other."""
     names = [(colour_now(item), item.shape) for item in objects]
-    return [item for item, name in zip(objects, names, strict=True) if names.count(name) == 1]
+    return [index for index, name in enumerate(names) if names.count(name) == 1]
