@@ -58,6 +58,8 @@ def _asked(found: Sequence[Question], rng: np.random.Generator) -> list[Question
 
 
 def _direction(clip: Clip, question: Question) -> str:
+    """ "0 c four, 7 f four: right": a direction is nowhere in a single frame, and a model of a few layers finds it in
+    steps that it writes down."""
     index, frames = question.object_index, told_frames(clip)
     assert index is not None, "a direction is that of an object"
     items = [(number, scene_at(clip, frame).objects[index]) for number, frame in enumerate(frames)]
