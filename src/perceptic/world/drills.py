@@ -31,9 +31,9 @@ from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, location
-from perceptic.world.scene_questions import count_question, existence_question, scene_questions
+from perceptic.world.scene_questions import count_question, counted, existence_question, scene_questions
 from perceptic.world.vocabulary import COLOURS, SHAPES
-from perceptic.world.wording import brief_noun_phrase, joined, plural, sentence
+from perceptic.world.wording import brief_noun_phrase, joined, sentence
 
 IMAGE_QUESTIONS: Final = 12
 CLIP_QUESTIONS: Final = 6
@@ -100,10 +100,9 @@ def image_counts_row(path: str, scene: Scene, rng: np.random.Generator) -> Row |
     """
     if not scene.objects:
         return None
-    shapes = Counter(item.shape for item in scene.objects)
-    colours = Counter(item.colour for item in scene.objects)
-    some = [(plural(shape), shapes[shape]) for shape in {*shapes, pick(rng, SHAPES)}]
-    some += [(f"{colour} objects", colours[colour]) for colour in {*colours, pick(rng, tuple(COLOURS))}]
+    shapes = {*(item.shape for item in scene.objects), pick(rng, SHAPES)}
+    colours = {*(item.colour for item in scene.objects), pick(rng, tuple(COLOURS))}
+    some = counted(scene.objects, shapes, colours)
     told = [("objects", len(scene.objects)), *shuffled(rng, sorted(some))[:_COUNTS]]
     found = [count_question(things, number) for things, number in told]
     found += [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_AFTER_COUNTS)]

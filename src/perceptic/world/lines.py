@@ -7,8 +7,7 @@ things up from lines, and from questions that they can be asked for (docs/plm-na
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import Final
 
@@ -22,10 +21,9 @@ from perceptic.world.places import GRID_SIDE, cell_words, place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.randomness import pick, shuffled
 from perceptic.world.rendering import Rendered
-from perceptic.world.sampling import allowed_pairs
 from perceptic.world.scene import Scene, SceneObject
+from perceptic.world.scene_questions import absent_pairs, counted
 from perceptic.world.vocabulary import COLOURS, SHAPES
-from perceptic.world.wording import plural
 from perceptic.world.words import VISIBLE, colour_now
 
 _SHOWING: Final = 16
@@ -68,14 +66,12 @@ def image_tally_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | 
     object of a colour and a shape, in random order; None for a chart."""
     if not scene.objects:
         return None
-    shapes = Counter(item.shape for item in scene.objects)
-    colours = Counter(item.colour for item in scene.objects)
+    shapes = _with_absent({item.shape for item in scene.objects}, SHAPES, rng)
+    colours = _with_absent({item.colour for item in scene.objects}, tuple(COLOURS), rng)
     told = [f"objects {len(scene.objects)}"]
-    told += [f"{plural(shape)} {shapes[shape]}" for shape in _with_absent(shapes, SHAPES, rng)]
-    told += [f"{colour} objects {colours[colour]}" for colour in _with_absent(colours, tuple(COLOURS), rng)]
+    told += [f"{things} {number}" for things, number in counted(scene.objects, shapes, colours)]
     present = {(item.colour, item.shape) for item in scene.objects}
-    absent = [pair for pair in allowed_pairs(scene.split) if pair not in present]
-    tempting = [pair for pair in absent if pair[0] in colours or pair[1] in shapes]
+    absent, tempting = absent_pairs(present, scene.split)
     told += [f"{colour} {shape} yes" for colour, shape in sorted(present)]
     told += [f"{colour} {shape} no" for colour, shape in shuffled(rng, tempting or absent)[: len(present)]]
     told += ["{} {} no".format(*pick(rng, absent))]
@@ -88,7 +84,8 @@ def video_places_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
     told = []
     for number, frame in enumerate(told_frames(clip)):
         objects = scene_at(clip, frame).objects
-        for item in (objects[index] for index in _told_apart(objects)):
+        for index in _told_apart(objects):
+            item = objects[index]
             place = place_words(item) if item.opacity >= VISIBLE else _GONE
             told.append(f"{number} {colour_now(item)} {item.shape} {place}")
     return _line("video", path, "Where is what in each frame?", shuffled(rng, told)) if told else None
@@ -114,7 +111,7 @@ def _line(medium: str, path: str, ask: str, told: Sequence[str]) -> Row:
     return {medium: path, "conversations": about(medium, [(ask, ", ".join(told))])}
 
 
-def _with_absent(present: Counter[str], known: Sequence[str], rng: np.random.Generator) -> list[str]:
+def _with_absent(present: Set[str], known: Sequence[str], rng: np.random.Generator) -> list[str]:
     absent = [word for word in known if word not in present]
     return sorted(present) + shuffled(rng, absent)[:_ABSENT]
 

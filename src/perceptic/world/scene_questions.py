@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 
@@ -44,10 +44,22 @@ def existence_question(objects: Sequence[SceneObject], split: Split, rng: np.ran
     if truth:
         colour, shape = pick(rng, sorted(present))
     else:
-        absent = [pair for pair in allowed_pairs(split) if pair not in present]
-        tempting = [pair for pair in absent if any(pair[0] == here[0] or pair[1] == here[1] for here in present)]
+        absent, tempting = absent_pairs(present, split)
         colour, shape = pick(rng, tempting if tempting and chance(rng, 0.5) else absent)
     return yes_no("existence", f"Is there {with_article(f'{colour} {shape}')}?", truth)
+
+
+def absent_pairs(present: Set[tuple[str, str]], split: Split) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The colour-shape pairs of a split that a scene lacks; and those of them that share a word with what it has."""
+    absent = [pair for pair in allowed_pairs(split) if pair not in present]
+    tempting = [pair for pair in absent if any(pair[0] == here[0] or pair[1] == here[1] for here in present)]
+    return absent, tempting
+
+
+def counted(objects: Sequence[SceneObject], shapes: Iterable[str], colours: Iterable[str]) -> list[tuple[str, int]]:
+    """Each shape and colour as `count_question` calls its objects, and how many there are."""
+    told = [(plural(shape), sum(item.shape == shape for item in objects)) for shape in shapes]
+    return told + [(f"{colour} objects", sum(item.colour == colour for item in objects)) for colour in colours]
 
 
 def name(item: SceneObject) -> str:
@@ -77,12 +89,10 @@ def _attributes(scene: Scene, members: tuple[SceneObject, ...]) -> list[Question
 
 
 def _counts(scene: Scene, rng: np.random.Generator) -> list[Question]:
-    found = [count_question("objects", len(scene.objects))]
     shape = pick(rng, scene.objects).shape if chance(rng, 0.8) else pick(rng, SHAPES)
-    found.append(count_question(plural(shape), sum(item.shape == shape for item in scene.objects)))
     colour = pick(rng, scene.objects).colour if chance(rng, 0.8) else pick(rng, tuple(COLOURS))
-    found.append(count_question(f"{colour} objects", sum(item.colour == colour for item in scene.objects)))
-    return found
+    told = [("objects", len(scene.objects)), *counted(scene.objects, [shape], [colour])]
+    return [count_question(things, number) for things, number in told]
 
 
 def count_question(things: str, number: int) -> Question:
