@@ -219,6 +219,8 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
         "video_places",
         "video_acts",
         "video_directions",
+        "video_times",
+        "video_orders",
         "words_brief",
         "words",
         "words_boxes",

@@ -19,8 +19,8 @@ from perceptic.text.region_prompts import GROUNDING_PROMPT, when_prompt
 
 # Frames spread evenly over the clip, as the models were evaluated (spec 6.3).
 EVENLY = Seeing(sampling="uniform")
-# Two numbers in brackets. The benchmark stops after 16 tokens; a small vocabulary may need more.
-_LOCATE_OPTIONS = GenerationOptions(max_new_tokens=32)
+# Two numbers in brackets. The benchmark stops after 16 tokens; a small model needs more, for its steps.
+_LOCATE_OPTIONS = GenerationOptions(max_new_tokens=64)
 
 
 @dataclass(frozen=True)

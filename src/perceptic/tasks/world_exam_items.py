@@ -191,7 +191,7 @@ SECTIONS: dict[str, Section] = {
         Section("existence", _about_scene("existence")),
         Section("colour", _about_scene("colour")),
         Section("shape", _about_scene("shape")),
-        Section("count", _about_scene("count")),
+        Section("count", _about_scene("count"), max_new_tokens=48),
         Section("size", _about_scene("size")),
         Section("texture", _about_scene("texture")),
         Section("location", _about_scene("location")),
@@ -201,8 +201,8 @@ SECTIONS: dict[str, Section] = {
         Section(
             "motion_direction", _about_clip("motion_direction", ("left", "right", "up", "down")), max_new_tokens=48
         ),
-        Section("event_order", _about_clip("event_order"), max_new_tokens=48),
-        Section("rtloc", _region_task("rtloc"), score="stretch", seeing=_EVENLY),
+        Section("event_order", _about_clip("event_order"), max_new_tokens=96),
+        Section("rtloc", _region_task("rtloc"), score="stretch", seeing=_EVENLY, max_new_tokens=48),
         Section("rcap", _region_task("rcap"), score="words", seeing=_EVENLY, max_new_tokens=64),
         Section("rdcap", _region_task("rdcap"), score="events", seeing=_EVENLY, max_new_tokens=256),
     )

@@ -25,14 +25,23 @@ def acts_between(clip: Clip, before: int, now: int) -> dict[int, str]:
     lengths: Counter[int] = Counter()
     acts: dict[int, str] = {}
     for event in clip.events:
-        length = min(event.end_frame, now) - max(event.start_frame, before)
-        if length >= _LEAST_FRAMES and length > lengths[event.object_index]:
+        length = _shared(event, before, now)
+        if is_seen(event, before, now) and length > lengths[event.object_index]:
             lengths[event.object_index] = length
             acts[event.object_index] = act_word(event)
     return acts
+
+
+def is_seen(event: Event, before: int, now: int) -> bool:
+    """Whether enough of an event lies between two frames to be seen."""
+    return _shared(event, before, now) >= _LEAST_FRAMES
 
 
 def act_word(event: Event) -> str:
     """ "left", "clockwise", "grows"."""
     first, *rest = event.kind.split()
     return rest[0] if first in ("moves", "turns") else first
+
+
+def _shared(event: Event, before: int, now: int) -> int:
+    return min(event.end_frame, now) - max(event.start_frame, before)

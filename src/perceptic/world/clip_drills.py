@@ -13,7 +13,7 @@ import numpy as np
 from perceptic.world.acts import told_frames
 from perceptic.world.clip import Clip, scene_at
 from perceptic.world.clip_questions import DIRECTIONS, clip_questions
-from perceptic.world.drills import about, event_list, time_turns
+from perceptic.world.drills import about, event_list
 from perceptic.world.places import place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.question import Question
@@ -25,13 +25,12 @@ _IN_THE_LIST: Final = ("motion_direction", "event_kind", "event_actor", "event_o
 
 
 def video_questions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
-    """What each object does, then in which order, then when, in one conversation; None if nothing can be asked.
+    """What each object does, in one conversation; None if nothing can be asked.
 
-    Each object is asked about once, by questions that name no event, before order is, by questions that name them; and
-    times, which tell the order, come last.
+    What takes steps to answer has rows of its own: directions, orders and times.
     """
-    turns = [(question.question, question.answer) for question in _asked(clip_questions(clip, rng), rng)]
-    turns += time_turns(clip, rng)
+    found = [one for one in clip_questions(clip, rng) if one.kind in _NAMING_NO_EVENT and one.answer not in DIRECTIONS]
+    turns = [(one.question, one.answer) for one in _asked(found, rng)]
     return {"video": path, "conversations": about("video", turns)} if turns else None
 
 

@@ -31,15 +31,13 @@ from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, location
-from perceptic.world.scene_questions import count_question, counted, existence_question, scene_questions
+from perceptic.world.scene_questions import count_question, existence_question, scene_questions
 from perceptic.world.vocabulary import COLOURS, SHAPES
-from perceptic.world.wording import brief_noun_phrase, joined, sentence
+from perceptic.world.wording import brief_noun_phrase, joined, plural, sentence
 
 IMAGE_QUESTIONS: Final = 12
 CLIP_QUESTIONS: Final = 6
 _EXISTENCE_QUESTIONS: Final = 8
-_EXISTENCE_AFTER_COUNTS: Final = 4
-_COUNTS: Final = 6
 _MAX_LOCATED: Final = 3
 _MAX_REGIONS: Final = 3
 
@@ -49,7 +47,7 @@ _FREQUENCIES: Final[Mapping[str, float]] = {
 }  # fmt: skip
 """How often a kind has its turn while another has one."""
 
-_FRAME_COUNTS: Final = (32, 8)
+FRAME_COUNTS: Final = (32, 8)
 
 
 def label_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -85,28 +83,42 @@ def listing_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None
 
 
 def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
-    """Which colour-shape pairs a picture has, and how many objects; None for a chart."""
+    """Which colour-shape pairs a picture has; None for a chart."""
     if not scene.objects:
         return None
     found = [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_QUESTIONS)]
-    found += [question for question in scene_questions(scene, rng) if question.kind == "count"]
     return question_row("image", path, shuffled(rng, distinct(found)))
 
 
 def image_counts_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
-    """How many objects, then how many of each shape and colour, and what there is; None for a chart.
+    """How many objects there are, or how many of each shape, or of each colour, told after naming them from left to
+    right ("b two red, f six blue: 2"); None for a chart.
 
-    All come before some, whose numbers would tell it.
+    A number of things in many places is told by nothing that a few layers look up at once. No list can be read from an
+    earlier one: no object has two shapes.
     """
     if not scene.objects:
         return None
-    shapes = {*(item.shape for item in scene.objects), pick(rng, SHAPES)}
-    colours = {*(item.colour for item in scene.objects), pick(rng, tuple(COLOURS))}
-    some = counted(scene.objects, shapes, colours)
-    told = [("objects", len(scene.objects)), *shuffled(rng, sorted(some))[:_COUNTS]]
-    found = [count_question(things, number) for things, number in told]
-    found += [existence_question(scene.objects, scene.split, rng) for _ in range(_EXISTENCE_AFTER_COUNTS)]
-    return question_row("image", path, distinct(found))
+    ordered = sorted(scene.objects, key=lambda item: item.x)
+    shapes = sorted({*(item.shape for item in ordered), pick(rng, SHAPES)})
+    colours = sorted({*(item.colour for item in ordered), pick(rng, tuple(COLOURS))})
+    found = {
+        "objects": {"objects": [f"{place_words(item)} {item.colour} {item.shape}" for item in ordered]},
+        "shapes": {
+            plural(shape): [f"{place_words(item)} {item.colour}" for item in ordered if item.shape == shape]
+            for shape in shapes
+        },
+        "colours": {
+            f"{colour} objects": [f"{place_words(item)} {item.shape}" for item in ordered if item.colour == colour]
+            for colour in colours
+        },
+    }[pick(rng, ("objects", "shapes", "colours"))]
+    turns = [(count_question(things, len(told)).question, _counting(told)) for things, told in found.items()]
+    return {"image": path, "conversations": about("image", shuffled(rng, turns))}
+
+
+def _counting(told: Sequence[str]) -> str:
+    return f"{', '.join(told)}: {len(told)}" if told else "0"
 
 
 def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
@@ -177,11 +189,11 @@ def time_turns(clip: Clip, rng: np.random.Generator) -> list[tuple[str, str]]:
     ]
 
 
-def tube_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> list[Row]:
-    """One boxed object: what it does, in all and event by event; and when."""
+def tube_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> Row:
+    """One boxed object: what it does, in all and event by event."""
     index = pick(rng, clip.events).object_index
-    row = {"video": path, "bbox_map": box_map(rendered, index)}
-    return [{**row, "conversations": told} for told in tube_conversations(clip, index, rng)]
+    turns = _described(clip, index, rng)
+    return {"video": path, "bbox_map": box_map(rendered, index), "conversations": about("video", turns)}
 
 
 def tube_conversations(clip: Clip, object_index: int, rng: np.random.Generator) -> list[list[dict[str, str]]]:
@@ -189,10 +201,14 @@ def tube_conversations(clip: Clip, object_index: int, rng: np.random.Generator) 
     own = [event for event in clip.events if event.object_index == object_index]
     captions = [event_caption(event) for event in own]
     once = [event for event, caption in zip(own, captions, strict=True) if captions.count(caption) == 1]
-    described = [_whole(clip, own, rng), *(_part(clip, event, rng) for event in _some(own, rng)[:1])]
-    described.append(_dense(clip, object_index, rng))
     located = [_located(clip, event, event_caption(event), rng, is_boxed=True) for event in _some(once, rng)]
-    return [about("video", turns) for turns in (described, located) if turns]
+    return [about("video", turns) for turns in (_described(clip, object_index, rng), located) if turns]
+
+
+def _described(clip: Clip, object_index: int, rng: np.random.Generator) -> list[tuple[str, str]]:
+    own = [event for event in clip.events if event.object_index == object_index]
+    parts = [_part(clip, event, rng) for event in _some(own, rng)[:1]]
+    return [_whole(clip, own, rng), *parts, _dense(clip, object_index, rng)]
 
 
 def frame_in(clip: Clip, frame: int, total: int) -> int:
@@ -247,30 +263,31 @@ def _some(events: Sequence[Event], rng: np.random.Generator) -> list[Event]:
 
 
 def _located(clip: Clip, event: Event, caption: str, rng: np.random.Generator, *, is_boxed: bool) -> tuple[str, str]:
-    total = pick(rng, _FRAME_COUNTS)
+    total = pick(rng, FRAME_COUNTS)
     ask = when_prompt(total, is_boxed=is_boxed).format(caption=caption.removesuffix("."))
-    return ask, _span(clip, event.start_frame, event.end_frame, total)
+    return ask, frame_span(clip, event.start_frame, event.end_frame, total)
 
 
-def _span(clip: Clip, start: int, end: int, total: int) -> str:
+def frame_span(clip: Clip, start: int, end: int, total: int) -> str:
+    """ "[4, 18]": two frames of the clip counted in `total` frames."""
     return f"[{frame_in(clip, start, total)}, {frame_in(clip, end, total)}]"
 
 
 def _whole(clip: Clip, own: Sequence[Event], rng: np.random.Generator) -> tuple[str, str]:
-    seen, total = pick(rng, _FRAME_COUNTS), pick(rng, _FRAME_COUNTS)
+    seen, total = pick(rng, FRAME_COUNTS), pick(rng, FRAME_COUNTS)
     return rcap_prompts(total)[0].format(start=0, end=min(seen, total) - 1), whole_story(own)
 
 
 def _part(clip: Clip, event: Event, rng: np.random.Generator) -> tuple[str, str]:
-    total = pick(rng, _FRAME_COUNTS)
+    total = pick(rng, FRAME_COUNTS)
     start, end = (frame_in(clip, frame, total) for frame in (event.start_frame, event.end_frame))
     return rcap_prompts(total)[0].format(start=start, end=end), event_caption(event)
 
 
 def _dense(clip: Clip, index: int, rng: np.random.Generator) -> tuple[str, str]:
-    total = pick(rng, _FRAME_COUNTS)
+    total = pick(rng, FRAME_COUNTS)
     lines = [
-        f"Frame {_span(clip, part.start_frame, part.end_frame, total)}: {part.caption}"
+        f"Frame {frame_span(clip, part.start_frame, part.end_frame, total)}: {part.caption}"
         for part in dense_segments(clip, index)
     ]
     return rdcap_prompts(total)[0], "\n".join(lines)

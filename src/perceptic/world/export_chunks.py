@@ -28,7 +28,7 @@ from perceptic.world.drills import (
     label_row,
     listing_row,
     region_drill_rows,
-    tube_rows,
+    tube_row,
     video_drill_row,
     video_locate_row,
 )
@@ -66,6 +66,7 @@ from perceptic.world.shards import (
     write_shard,
     write_split_files,
 )
+from perceptic.world.trails import video_orders_row, video_times_rows
 from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
@@ -260,12 +261,14 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_list"].append(event_listing_row(path, clip))
     _add(rows, "video_drill", video_drill_row(path, clip, rng))
     _add(rows, "video_locate", video_locate_row(path, clip, rng))
-    rows["video_tube"] += tube_rows(path, clip, rendered, rng)
+    rows["video_tube"].append(tube_row(path, clip, rendered, rng))
     rows["video_patches"].append(video_patches_row(path, clip, rendered, seeded(seed, "video patches")))
     _add(rows, "video_questions", video_questions_row(path, clip, seeded(seed, "video questions")))
     _add(rows, "video_places", video_places_row(path, clip, seeded(seed, "video places")))
     _add(rows, "video_acts", video_acts_row(path, clip, seeded(seed, "video acts")))
     _add(rows, "video_directions", video_directions_row(path, clip, seeded(seed, "video directions")))
+    rows["video_times"] += video_times_rows(path, clip, rendered, seeded(seed, "video times"))
+    _add(rows, "video_orders", video_orders_row(path, clip, seeded(seed, "video orders")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 

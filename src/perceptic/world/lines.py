@@ -31,7 +31,7 @@ _EMPTY: Final = 8
 """Patches of a row that show objects, and that show none."""
 _ABSENT: Final = 3
 """Shapes and colours that a tally names though no object has them."""
-_GONE: Final = "gone"
+GONE: Final = "gone"
 
 
 def image_scan_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Generator) -> Row | None:
@@ -86,7 +86,7 @@ def video_places_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | N
         objects = scene_at(clip, frame).objects
         for index in _told_apart(objects):
             item = objects[index]
-            place = place_words(item) if item.opacity >= VISIBLE else _GONE
+            place = place_words(item) if item.opacity >= VISIBLE else GONE
             told.append(f"{number} {colour_now(item)} {item.shape} {place}")
     return _line("video", path, "Where is what in each frame?", shuffled(rng, told)) if told else None
 
