@@ -7,7 +7,6 @@ steps that it writes down (docs/plm-nano.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -33,21 +32,17 @@ _MAX_TIMES: Final = 3
 
 def video_times_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> list[Row]:
     """When events happen that happen once: of the whole clip, and of one object in a box."""
-    told = [event_sentence(clip, event) for event in clip.events]
-    once = [event for event, words in zip(clip.events, told, strict=True) if told.count(words) == 1]
-    turns = [_time(clip, event, event_sentence(clip, event), rng, is_boxed=False) for event in _some(once, rng)]
     index = pick(rng, clip.events).object_index
-    own = [event for event in clip.events if event.object_index == index]
-    captions = [event_caption(event).removesuffix(".") for event in own]
-    alone = [event for event, caption in zip(own, captions, strict=True) if captions.count(caption) == 1]
-    boxed = [
-        _time(clip, event, event_caption(event).removesuffix("."), rng, is_boxed=True) for event in _some(alone, rng)
-    ]
-    rows: list[Row] = []
-    if turns:
-        rows.append({"video": path, "conversations": about("video", turns)})
-    if boxed:
-        rows.append({"video": path, "bbox_map": box_map(rendered, index), "conversations": about("video", boxed)})
+    anywhere = [(event, event_sentence(clip, event)) for event in clip.events]
+    own = [(event, event_caption(event).removesuffix(".")) for event in clip.events if event.object_index == index]
+    boxed: Row = {"bbox_map": box_map(rendered, index)}
+    rows = []
+    for fields, told in (({}, anywhere), (boxed, own)):
+        captions = [caption for _, caption in told]
+        once = [(event, caption) for event, caption in told if captions.count(caption) == 1]
+        asked = shuffled(rng, once)[:_MAX_TIMES]
+        turns = [_time(clip, event, caption, rng, is_boxed=fields is boxed) for event, caption in asked]
+        rows += [{"video": path, **fields, "conversations": about("video", turns)}] if turns else []
     return rows
 
 
@@ -88,8 +83,8 @@ def _seen(event: Event, item: SceneObject) -> str:
 
 
 def _order(clip: Clip, question: Question, by_sentence: dict[str, Event]) -> str:
-    """ "0 c 1 c ... 7 f from 1, 0 gone ... 7 d from 4: the red star moves right": of each event that the question names,
-    and of the one that it asks for, what is seen of it and from which frame on."""
+    """ "0 c 1 c ... 7 f from 1, 0 gone ... 7 d from 4: the red star moves right": of each event that the question
+    names, and of the one that it asks for, what is seen of it and from which frame on."""
     named = sorted((words for words in by_sentence if words in question.question), key=question.question.index)
     if question.answer not in named:
         named.append(question.answer)
@@ -105,7 +100,3 @@ def _time(clip: Clip, event: Event, caption: str, rng: np.random.Generator, *, i
     total = pick(rng, FRAME_COUNTS)
     ask = when_prompt(total, is_boxed=is_boxed).format(caption=caption)
     return ask, f"{trail_words(clip, event)}: {frame_span(clip, event.start_frame, event.end_frame, total)}"
-
-
-def _some(events: Sequence[Event], rng: np.random.Generator) -> list[Event]:
-    return shuffled(rng, list(events))[:_MAX_TIMES]
