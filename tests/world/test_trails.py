@@ -12,7 +12,7 @@ from perceptic.world.clip_rendering import render_clip_annotated
 from perceptic.world.places import COLUMNS, ROWS
 from perceptic.world.plm_rows import turns_of
 from perceptic.world.randomness import seeded
-from perceptic.world.trails import trail, trail_words, video_orders_row, video_times_rows
+from perceptic.world.trails import steps_word_rows, trail, trail_words, video_orders_row, video_times_rows
 from perceptic.world.vocabulary import COLOURS, SIZES
 
 
@@ -97,6 +97,20 @@ def test_orders_follow_from_what_has_not_begun_yet() -> None:
 def test_what_cannot_be_told_apart_has_no_order() -> None:
     clip = next(clip for clip in _clips(50) if len(clip.events) == 1)
     assert video_orders_row("a.mp4", clip, seeded(0, "test")) is None
+
+
+def test_words_of_a_clip_hold_what_its_steps_tell() -> None:
+    read = 0
+    for seed, clip in enumerate(_clips(60)):
+        for row in steps_word_rows(clip, seeded(seed, "test")):
+            ((_, text),) = turns_of(row["conversations"])
+            frames, lines = text.splitlines()[:8], text.splitlines()[8:]
+            for line in lines:
+                (words,) = re.findall(r"\D (0 \w+(?: \d \w+){7}):", line) or [None]
+                for number, word in enumerate(words.split()[1::2] if words else []):
+                    assert word in ("gone", STILL) or word in frames[number]
+                    read += 1
+    assert read > 400
 
 
 def _clips(count: int) -> list[Clip]:

@@ -36,7 +36,7 @@ _PLM_KINDS: Final = (
     "image_map", "image_patches", "image_places", "image_transcript", "image_scan", "image_names", "image_tally",
     "image_counts", "video_patches", "video_questions", "video_places", "video_acts", "video_directions",
     "video_times", "video_orders",
-    "words_brief", "words", "words_boxes", "words_events", "words_video",
+    "words_brief", "words", "words_boxes", "words_events", "words_steps", "words_video",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 

@@ -66,7 +66,7 @@ from perceptic.world.shards import (
     write_shard,
     write_split_files,
 )
-from perceptic.world.trails import video_orders_row, video_times_rows
+from perceptic.world.trails import steps_word_rows, video_orders_row, video_times_rows
 from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
@@ -270,6 +270,7 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_times"] += video_times_rows(path, clip, rendered, seeded(seed, "video times"))
     _add(rows, "video_orders", video_orders_row(path, clip, seeded(seed, "video orders")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
+    rows["words_steps"] += steps_word_rows(clip, seeded(seed, "words of steps"))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 
 

@@ -25,37 +25,38 @@ from perceptic.world.plm_rows import Row, box_map
 from perceptic.world.question import Question
 from perceptic.world.randomness import pick, shuffled
 from perceptic.world.scene import SceneObject
-from perceptic.world.words import VISIBLE, colour_now
+from perceptic.world.words import VISIBLE, clip_words, colour_now, reading
 
 _MAX_TIMES: Final = 3
+_SIZED: Final = ("grows", "shrinks")
 
 
 def video_times_rows(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> list[Row]:
     """When events happen that happen once: of the whole clip, and of one object in a box."""
     index = pick(rng, clip.events).object_index
-    anywhere = [(event, event_sentence(clip, event)) for event in clip.events]
-    own = [(event, event_caption(event).removesuffix(".")) for event in clip.events if event.object_index == index]
-    boxed: Row = {"bbox_map": box_map(rendered, index)}
-    rows = []
-    for fields, told in (({}, anywhere), (boxed, own)):
-        captions = [caption for _, caption in told]
-        once = [(event, caption) for event, caption in told if captions.count(caption) == 1]
-        asked = shuffled(rng, once)[:_MAX_TIMES]
-        turns = [_time(clip, event, caption, rng, is_boxed=fields is boxed) for event, caption in asked]
-        rows += [{"video": path, **fields, "conversations": about("video", turns)}] if turns else []
+    anywhere, inside = _times(clip, None, rng), _times(clip, index, rng)
+    rows: list[Row] = []
+    if anywhere:
+        rows.append({"video": path, "conversations": about("video", anywhere)})
+    if inside:
+        rows.append({"video": path, "bbox_map": box_map(rendered, index), "conversations": about("video", inside)})
     return rows
 
 
 def video_orders_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
     """What happens first, or last, or after something; None where no two events differ."""
-    by_sentence = {event_sentence(clip, event): event for event in clip.events}
-    if len(by_sentence) < len(clip.events):
-        return None
-    orders = [one for one in clip_questions(clip, rng) if one.kind == "event_order"]
-    # Two questions a pair of events, of which one answers the other.
-    asked = [pick(rng, both) for both in zip(orders[::2], orders[1::2], strict=True)]
-    turns = [(one.question, _order(clip, one, by_sentence)) for one in shuffled(rng, asked)]
+    turns = _orders(clip, rng)
     return {"video": path, "conversations": about("video", turns)} if turns else None
+
+
+def steps_word_rows(clip: Clip, rng: np.random.Generator) -> list[Row]:
+    """Readings of a clip's words with its times and orders, none where sizes would have to be read: words of clips do
+    not tell them."""
+    if any(event.kind in _SIZED for event in clip.events):
+        return []
+    index = pick(rng, clip.events).object_index
+    told = [(None, _times(clip, None, rng)), (index, _times(clip, index, rng)), (None, _orders(clip, rng))]
+    return [reading(clip_words(clip, boxed), turns) for boxed, turns in told if turns]
 
 
 def trail(clip: Clip, event: Event) -> list[str]:
@@ -77,9 +78,19 @@ def _seen(event: Event, item: SceneObject) -> str:
     column, row = cell_of(item)
     if event.kind in ("moves up", "moves down"):
         return ROWS[row]
-    if event.kind in ("grows", "shrinks"):
+    if event.kind in _SIZED:
         return item.size
     return colour_now(item) if event.kind == "changes colour" else COLUMNS[column]
+
+
+def _orders(clip: Clip, rng: np.random.Generator) -> list[tuple[str, str]]:
+    by_sentence = {event_sentence(clip, event): event for event in clip.events}
+    if len(by_sentence) < len(clip.events):
+        return []
+    orders = [one for one in clip_questions(clip, rng) if one.kind == "event_order"]
+    # Two questions a pair of events, of which one answers the other.
+    asked = [pick(rng, both) for both in zip(orders[::2], orders[1::2], strict=True)]
+    return [(one.question, _order(clip, one, by_sentence)) for one in shuffled(rng, asked)]
 
 
 def _order(clip: Clip, question: Question, by_sentence: dict[str, Event]) -> str:
@@ -94,6 +105,19 @@ def _order(clip: Clip, question: Question, by_sentence: dict[str, Event]) -> str
 
 def _begins(clip: Clip, event: Event) -> int:
     return max(number for number, frame in enumerate(told_frames(clip)) if frame <= event.start_frame)
+
+
+def _times(clip: Clip, boxed: int | None, rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Of some events that happen once, in the clip or to the boxed object."""
+    if boxed is None:
+        told = [(event, event_sentence(clip, event)) for event in clip.events]
+    else:
+        own = [event for event in clip.events if event.object_index == boxed]
+        told = [(event, event_caption(event).removesuffix(".")) for event in own]
+    captions = [caption for _, caption in told]
+    once = [(event, caption) for event, caption in told if captions.count(caption) == 1]
+    asked = shuffled(rng, once)[:_MAX_TIMES]
+    return [_time(clip, event, caption, rng, is_boxed=boxed is not None) for event, caption in asked]
 
 
 def _time(clip: Clip, event: Event, caption: str, rng: np.random.Generator, *, is_boxed: bool) -> tuple[str, str]:
