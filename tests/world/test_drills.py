@@ -159,10 +159,11 @@ def test_counts_follow_a_list_of_what_is_counted() -> None:
             of = [x for x in scene.objects if things in ("objects", plural(x.shape), f"{x.colour} objects")]
             named, _, number = answer.rpartition(": ")
             assert number == str(len(of))
-            listed = named.split(", ") if named else []
-            assert [words.split()[:2] for words in listed] == [
-                place_words(x).split() for x in sorted(of, key=lambda item: item.x)
-            ]
+            listed = [words.rsplit(" ", 1) for words in named.split(", ")] if named else []
+            assert sum(int(own) for _, own in listed) == len(of)
+            names = [words for words, _ in listed]
+            assert len(set(names)) == len(names)
+            assert all(any({*words.split()} <= {x.colour, x.shape} for x in of) for words in names)
             several, none = several + (len(of) > 1), none + (not of)
     assert several > 60
     assert none > 50
@@ -171,5 +172,4 @@ def test_counts_follow_a_list_of_what_is_counted() -> None:
 def test_no_list_of_a_count_stands_in_another() -> None:
     for seed in range(60):
         row = image_counts_row("a.png", sample_scene(seed, num_objects=4), seeded(seed, "test"))
-        places = [part for _, answer in pairs(row) for part in answer.rpartition(": ")[0].split(", ") if part]
-        assert len(places) == 4
+        assert sum(int(answer.rpartition(": ")[2]) for _, answer in pairs(row)) == 4

@@ -91,34 +91,28 @@ def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | No
 
 
 def image_counts_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
-    """How many objects there are, or how many of each shape, or of each colour, told after naming them from left to
-    right ("b two red, f six blue: 2"); None for a chart.
+    """How many objects there are, or how many of each shape, or of each colour, told after what they are in random
+    order ("red 1, blue 2: 3"); None for a chart.
 
-    A number of things in many places is told by nothing that a few layers look up at once. No list can be read from an
-    earlier one: no object has two shapes.
+    Few layers say one kind after the other, each that they have not said, sooner than they see a sum. No list can be
+    read from an earlier one: no object has two shapes.
     """
     if not scene.objects:
         return None
-    ordered = sorted(scene.objects, key=lambda item: item.x)
-    shapes = sorted({*(item.shape for item in ordered), pick(rng, SHAPES)})
-    colours = sorted({*(item.colour for item in ordered), pick(rng, tuple(COLOURS))})
+    shapes = sorted({*(item.shape for item in scene.objects), pick(rng, SHAPES)})
+    colours = sorted({*(item.colour for item in scene.objects), pick(rng, tuple(COLOURS))})
     found = {
-        "objects": {"objects": [f"{place_words(item)} {item.colour} {item.shape}" for item in ordered]},
-        "shapes": {
-            plural(shape): [f"{place_words(item)} {item.colour}" for item in ordered if item.shape == shape]
-            for shape in shapes
-        },
-        "colours": {
-            f"{colour} objects": [f"{place_words(item)} {item.shape}" for item in ordered if item.colour == colour]
-            for colour in colours
-        },
+        "objects": {"objects": [f"{item.colour} {item.shape}" for item in scene.objects]},
+        "shapes": {plural(shape): [x.colour for x in scene.objects if x.shape == shape] for shape in shapes},
+        "colours": {f"{colour} objects": [x.shape for x in scene.objects if x.colour == colour] for colour in colours},
     }[pick(rng, ("objects", "shapes", "colours"))]
-    turns = [(count_question(things, len(told)).question, _counting(told)) for things, told in found.items()]
+    turns = [(count_question(things, len(told)).question, _counting(told, rng)) for things, told in found.items()]
     return {"image": path, "conversations": about("image", shuffled(rng, turns))}
 
 
-def _counting(told: Sequence[str]) -> str:
-    return f"{', '.join(told)}: {len(told)}" if told else "0"
+def _counting(told: Sequence[str], rng: np.random.Generator) -> str:
+    kinds = shuffled(rng, sorted(Counter(told).items()))
+    return f"{', '.join(f'{kind} {number}' for kind, number in kinds)}: {len(told)}" if told else "0"
 
 
 def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
