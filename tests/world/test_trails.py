@@ -106,9 +106,10 @@ def test_words_of_a_clip_hold_what_its_steps_tell() -> None:
             ((_, text),) = turns_of(row["conversations"])
             frames, lines = text.splitlines()[:8], text.splitlines()[8:]
             for line in lines:
-                (words,) = re.findall(r"\D (0 \w+(?: \d \w+){7}):", line) or [None]
-                for number, word in enumerate(words.split()[1::2] if words else []):
-                    assert word in ("gone", STILL) or word in frames[number]
+                (words,) = re.findall(r"\D (0 \w+ 7 \w+(?: \d \w+){6}):", line) or [None]
+                told = words.split() if words else []
+                for number, word in zip(told[::2], told[1::2], strict=True):
+                    assert word in ("gone", STILL) or word in frames[int(number)]
                     read += 1
     assert read > 400
 

@@ -1,6 +1,6 @@
 """Training rows about when something happens, told after what is seen of it frame by frame.
 
-"0 c 1 c 2 d 3 e 4 f 5 f 6 f 7 f: [4, 18]": the columns of what moves to the right in the frames that a model sees,
+"0 c 7 f 3 e 5 f 1 c 6 f 2 d 4 f: [4, 18]": the columns of what moves to the right in the frames that a model sees,
 then from when to when. Nothing in a single frame tells a time or an order, and a model of a few layers finds them in
 steps that it writes down (docs/plm-nano.md).
 """
@@ -28,6 +28,7 @@ from perceptic.world.scene import SceneObject
 from perceptic.world.words import VISIBLE, clip_words, colour_now, reading
 
 _MAX_TIMES: Final = 3
+_TOLD_ORDER: Final = (0, 7, 3, 5, 1, 6, 2, 4)
 _SIZED: Final = ("grows", "shrinks")
 
 
@@ -70,8 +71,10 @@ def trail(clip: Clip, event: Event) -> list[str]:
 
 
 def trail_words(clip: Clip, event: Event) -> str:
-    """The same with the numbers of the frames, by which a model finds them: "0 c 1 c 2 d"."""
-    return " ".join(f"{number} {word}" for number, word in enumerate(trail(clip, event)))
+    """The same with the numbers of the frames, by which a model finds them, the two ends first: "0 c 7 f 3 e". In their
+    order each would mostly be the one before, and that is all a model would learn of them."""
+    words = trail(clip, event)
+    return " ".join(f"{number} {words[number]}" for number in _TOLD_ORDER)
 
 
 def _seen(event: Event, item: SceneObject) -> str:
@@ -94,7 +97,7 @@ def _orders(clip: Clip, rng: np.random.Generator) -> list[tuple[str, str]]:
 
 
 def _order(clip: Clip, question: Question, by_sentence: dict[str, Event]) -> str:
-    """ "0 c 1 c ... 7 f from 1, 0 gone ... 7 d from 4: the red star moves right": of each event that the question
+    """ "0 c 7 f ... 4 f from 1, 0 gone ... 4 gone from 4: the red star moves right": of each event that the question
     names, and of the one that it asks for, what is seen of it and from which frame on."""
     named = sorted((words for words in by_sentence if words in question.question), key=question.question.index)
     if question.answer not in named:
