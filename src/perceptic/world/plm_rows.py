@@ -4,7 +4,7 @@ and RDCap. Row keys and wordings: perception-language-model sections 6 and 8.3, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from perceptic.world.clip_questions import event_sentence
 from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.dense_captions import dense_segments, event_caption
 from perceptic.world.question import Question
-from perceptic.world.randomness import chance, pick
+from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Box, Rendered
 from perceptic.world.scene import Scene, SceneObject
 from perceptic.world.wording import brief_noun_phrase, noun_phrase, sentence, with_article
@@ -30,15 +30,21 @@ _STROKE: Final = 4
 """Width in pixels of the outline of a region task (perception-language-model spec 5.2)."""
 
 _IMAGE_PROMPTS: Final = {
-    "short": ("What is shown?", "Describe the image briefly."),
-    "medium": ("Describe the image.", "What is in the image?"),
-    "long": ("Describe the image in details.", "Give a detailed description of the image."),
+    "short": ("What is shown?", "What is this?", "What do you see?", "Describe the image briefly."),
+    "medium": ("Describe the image.", "Describe this picture.", "What is in the image?", "What is in this picture?"),
+    "long": (
+        "Describe the image in details.",
+        "Describe this picture in detail.",
+        "Give a detailed description of the image.",
+    ),
 }
 _VIDEO_PROMPTS: Final = {
-    "short": ("What happens? Answer briefly.", "Describe the video briefly."),
-    "medium": ("What is happening in the video?", "Describe the video."),
+    "short": ("What happens? Answer briefly.", "What is this?", "Describe the video briefly."),
+    "medium": ("What is happening in the video?", "What happens in this video?", "Describe the video."),
     "long": ("Describe the video in details.", "Give a detailed description of the video."),
 }
+_CAPTIONS: Final = 2
+"""Of the three lengths, told of one picture or clip, each in a row."""
 
 
 def conversation(*turns: tuple[str, str]) -> list[dict[str, str]]:
@@ -57,10 +63,9 @@ def turns_of(told: Sequence[dict[str, str]]) -> list[tuple[str, str]]:
 
 
 def image_rows(path: str, captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator) -> list[Row]:
-    """A caption row, and a row that asks the questions in turn."""
-    length = pick(rng, tuple(_IMAGE_PROMPTS))
-    ask = pick(rng, _IMAGE_PROMPTS[length])
-    rows: list[Row] = [{"image": path, "conversations": conversation((f"<image>\n{ask}", getattr(captions, length)))}]
+    """Caption rows, and a row that asks the questions in turn."""
+    told = _described(captions, _IMAGE_PROMPTS, rng)
+    rows: list[Row] = [{"image": path, "conversations": conversation((f"<image>\n{ask}", text))} for ask, text in told]
     if questions:
         rows.append({"image": path, "conversations": _asked("<image>\n", questions, rng)})
     return rows
@@ -111,10 +116,9 @@ def box_fields(rendered: Rendered, boxes: Sequence[Box]) -> Row:
 def video_rows(
     path: str, clip: Clip, captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator
 ) -> list[Row]:
-    """A caption row, a row of questions, and a row about one event cut out by start and end time."""
-    length = pick(rng, tuple(_VIDEO_PROMPTS))
-    ask = pick(rng, _VIDEO_PROMPTS[length])
-    rows: list[Row] = [{"video": path, "conversations": conversation((f"<video>\n{ask}", getattr(captions, length)))}]
+    """Caption rows, a row of questions, and a row about one event cut out by start and end time."""
+    told = _described(captions, _VIDEO_PROMPTS, rng)
+    rows: list[Row] = [{"video": path, "conversations": conversation((f"<video>\n{ask}", text))} for ask, text in told]
     if questions:
         rows.append({"video": path, "conversations": _asked("<video>\n", questions, rng)})
     event = pick(rng, clip.events)
@@ -197,6 +201,13 @@ def _around(box: Box, width: int, height: int) -> list[int]:
 def _region_row(path: str, rendered: RenderedClip, object_index: int, ask: str, answer: str) -> Row:
     turns = conversation((f"<video>\n{ask}", answer))
     return {"video": path, "bbox_map": box_map(rendered, object_index), "conversations": turns}
+
+
+def _described(
+    captions: Captions, prompts: Mapping[str, tuple[str, ...]], rng: np.random.Generator
+) -> list[tuple[str, str]]:
+    lengths = shuffled(rng, list(prompts))[:_CAPTIONS]
+    return [(pick(rng, prompts[length]), getattr(captions, length)) for length in lengths]
 
 
 def _asked(prefix: str, questions: tuple[Question, ...], rng: np.random.Generator) -> list[dict[str, str]]:
