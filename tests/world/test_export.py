@@ -243,6 +243,18 @@ def test_region_rows_point_at_the_object_they_describe(world: Path) -> None:
         assert f"{described[0]['colour']} " in text
 
 
+def test_pictures_and_clips_are_told_in_two_lengths(world: Path) -> None:
+    for kind in ("image", "video"):
+        told: dict[str, list[str]] = {}
+        for row in rows_of(world / "plm" / f"{kind}.jsonl"):
+            ask, answer = row["conversations"][:2]
+            if re.search(r"(?i)describe|description|shown|you see|is this|is in th|video\?|briefly", ask["value"]):
+                told.setdefault(row[kind], []).append(answer["value"])
+        assert told
+        assert all(len(answers) == 2 for answers in told.values())
+        assert sum(len(set(answers)) == 2 for answers in told.values()) > 0.8 * len(told)
+
+
 def test_video_rows_cut_out_events(world: Path) -> None:
     cut = [row for row in rows_of(world / "plm" / "video.jsonl") if "start_time" in row]
     assert len(cut) == 7
