@@ -55,6 +55,15 @@ def test_one_who_knows_is_right_and_falls_when_pictures_are_exchanged(name: str)
     assert 0 < score.chance < 0.75
 
 
+@pytest.mark.parametrize("name", ["caption", "clip_caption"])
+def test_a_caption_of_another_picture_is_worth_what_guessing_is(name: str) -> None:
+    known = answers_of(name)
+    (score,) = exam(lambda question, source: known[question, source], [name])
+    assert score.mean == pytest.approx(1.0, abs=1e-6)
+    assert score.shuffled_mean == pytest.approx(score.chance)
+    assert score.chance < 0.7
+
+
 def test_one_who_does_not_look_is_at_chance_with_any_picture() -> None:
     (score,) = take_world_exam(
         cast(Assistant, Examinee(lambda question, source: "yes")), num_items=60, sections=["existence"]

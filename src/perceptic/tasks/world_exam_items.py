@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from perceptic import world
 from perceptic.data.plm_rows import ImageRow, VideoRow, parse_row
 from perceptic.media.sampling import rounded_indices
+from perceptic.tasks.describe import IMAGE_PROMPT, VIDEO_PROMPT
 from perceptic.tasks.media_parts import MediaPart
 from perceptic.tasks.seeing import Seeing
 from perceptic.world.plm_rows import Row, rcap_row, rdcap_row, region_rows, rtloc_row
@@ -178,6 +179,19 @@ def _region_task(kind: str) -> Callable[..., ExamItem | None]:
     return make
 
 
+def _captioned_picture(source: ExamWorld, seed: int) -> ExamItem | None:
+    """What `perceptic caption` asks about pictures, with the world's own caption."""
+    scene = source.scene(seed)
+    if scene.chart is not None:
+        return None
+    return ExamItem(source.picture(scene, f"scene-any-0.25-{seed}"), IMAGE_PROMPT, world.captions(scene, seed).long)
+
+
+def _captioned_clip(source: ExamWorld, seed: int) -> ExamItem:
+    clip = source.clip(seed)
+    return ExamItem(source.video(clip, f"clip-{seed}"), VIDEO_PROMPT, world.clip_captions(clip, seed).medium)
+
+
 def _item_of(row: ImageRow | VideoRow, part: MediaPart) -> ExamItem:
     question, answer = row.turns[:2]
     text = question.text.replace("<image>\n", "").replace("<video>\n", "")
@@ -204,6 +218,8 @@ SECTIONS: dict[str, Section] = {
         Section("event_order", _about_clip("event_order"), max_new_tokens=96),
         Section("rtloc", _region_task("rtloc"), score="stretch", seeing=_EVENLY, max_new_tokens=48),
         Section("rcap", _region_task("rcap"), score="words", seeing=_EVENLY, max_new_tokens=64),
+        Section("caption", _captioned_picture, score="words", max_new_tokens=96),
+        Section("clip_caption", _captioned_clip, score="words", max_new_tokens=96),
         Section("rdcap", _region_task("rdcap"), score="events", seeing=_EVENLY, max_new_tokens=256),
     )
 }

@@ -30,6 +30,8 @@ _WORDS: Final = {
     "event_order": "order of events",
     "rtloc": "RTLoc, mean recall",
     "rcap": "RCap, shared words (F1)",
+    "caption": "caption of a picture, shared words (F1)",
+    "clip_caption": "caption of a clip, shared words (F1)",
     "rdcap": "RDCap, SODA on shared words",
 }
 _UNSEEN: Final = ("existence", "colour", "shape", "boxed_name")
