@@ -94,8 +94,8 @@ def image_counts_row(path: str, scene: Scene, rng: np.random.Generator) -> Row |
     """How many objects there are, or how many of each shape, or of each colour, told after what they are in random
     order ("red 1, blue 2: 3"); None for a chart.
 
-    Few layers say one kind after the other, each that they have not said, sooner than they see a sum. No list can be
-    read from an earlier one: no object has two shapes.
+    A sum follows from its list (docs/plm-nano.md says how far a small model gets with the list). No list can be read
+    from an earlier one: no object has two shapes.
     """
     if not scene.objects:
         return None
