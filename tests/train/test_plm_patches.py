@@ -282,6 +282,16 @@ def test_what_patches_learn_is_named_in_the_recipe(tmp_path: Path) -> None:
         load_recipe(tmp_path / "tiny.yaml", ("phases.0.learn=pixels",))
 
 
+def test_a_run_weighs_rare_words_as_its_recipe_says(tmp_path: Path, data_cache: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    losses = []
+    for balance in ("0.0", "1.0"):
+        out = tmp_path / balance
+        train(load_recipe(tmp_path / "tiny.yaml", ("phases.0.steps=1", f"phases.0.balance={balance}")), out, data_cache)
+        losses.append(json.loads((out / "metrics.jsonl").read_text())["loss"])
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
 def test_a_stream_goes_on_where_it_was(picture: Path) -> None:
     class Samples:
         """Numbers the pictures it hands out."""

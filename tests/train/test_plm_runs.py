@@ -255,6 +255,7 @@ def test_positions_are_made_louder_once(recipe_path, data_cache, tmp_path):
         ("data.registry=a.yaml", "not registry and world"),
         ("model_overrides.tower.layers=1", "model_overrides.tower: no such part"),
         ("init=PLM-Nano", "brings the whole model already"),
+        ("phases.0.balance=0.5", "phases.0.balance: is for words of patches"),
         ("objective=plmm", "objective: must be one of contrastive, "),
     ],
 )

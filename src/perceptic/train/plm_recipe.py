@@ -91,6 +91,7 @@ class PlmPhaseRecipe:
         final_learning_rate: None: 1 % of the peak.
         vision_rate, decoder_rate: factors on the learning rate of the tower and of the decoder.
         learn: `patches`: nothing but words of patches, at depth 0; `num_sequences` are pictures or clips then.
+        balance: of these words, as in `PatchWords`.
         beside: words of patches that are learned along.
         position_scale: factor on the tower's table of positions as the phase begins. A tower that was trained to tell
             pictures apart may have let go of where things are by its last layer.
@@ -113,6 +114,7 @@ class PlmPhaseRecipe:
     decoder_rate: float = 1.0
     position_scale: float = 1.0
     learn: Literal["responses", "patches"] = "responses"
+    balance: float = 0.0
     beside: tuple[PatchWords, ...] = ()
     stage_overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -197,6 +199,8 @@ class PlmRecipe(RunRecipe):
         if unknown:
             raise ConfigError(f"model_overrides.{min(unknown)}: no such part; known: decoder, vision")
         for index, phase in enumerate(self.phases):
+            if phase.balance and phase.learn != "patches":
+                raise ConfigError(f"phases.{index}.balance: is for words of patches; set 'learn: patches' too")
             try:
                 phase.settings  # noqa: B018  raises on a bad override
             except ConfigError as error:

@@ -143,8 +143,9 @@ class PlmSetup:
 
 
 def _objective(phase: PlmPhaseRecipe, preprocessing: PerceptionLMPreprocessing) -> ResponseLoss | AccompaniedLoss:
-    make = PatchLoss if phase.learn == "patches" else ResponseLoss
-    main = make(preprocessing, weighting="token")
+    main = ResponseLoss(preprocessing, weighting="token")
+    if phase.learn == "patches":
+        main = PatchLoss(preprocessing, weighting="token", balance=phase.balance)
     if not phase.beside:
         return main
     return AccompaniedLoss(
