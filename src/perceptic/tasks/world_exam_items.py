@@ -108,11 +108,15 @@ def _about_scene(*kinds: str, layout: str | None = None, text_fraction: float = 
         scene = source.scene(seed, layout, text_fraction)
         for question in _of_kinds(world.questions(scene, seed), kinds):
             if scene.chart is None or layout == "chart":
-                name = f"scene-{layout or 'any'}-{text_fraction:g}-{seed}"
-                return _asked(source.picture(scene, name), question)
+                return _asked(source.picture(scene, _scene_name(seed, layout, text_fraction)), question)
         return None
 
     return make
+
+
+def _scene_name(seed: int, layout: str | None = None, text_fraction: float = 0.25) -> str:
+    """Of the picture of `ExamWorld.scene`, by which sections share it."""
+    return f"scene-{layout or 'any'}-{text_fraction:g}-{seed}"
 
 
 def _about_clip(kind: str, choices: tuple[str, ...] | None = None) -> Callable[..., ExamItem | None]:
@@ -149,7 +153,7 @@ def _boxed_name(source: ExamWorld, seed: int) -> ExamItem | None:
         return None
     row = parse_row(rows[0], "exam")
     assert isinstance(row, ImageRow), "a region lies in a picture"
-    return _item_of(row, source.picture(scene, f"scene-any-0.25-{seed}"))
+    return _item_of(row, source.picture(scene, _scene_name(seed)))
 
 
 def _region_task(kind: str) -> Callable[..., ExamItem | None]:
@@ -184,7 +188,7 @@ def _captioned_picture(source: ExamWorld, seed: int) -> ExamItem | None:
     scene = source.scene(seed)
     if scene.chart is not None:
         return None
-    return ExamItem(source.picture(scene, f"scene-any-0.25-{seed}"), IMAGE_PROMPT, world.captions(scene, seed).long)
+    return ExamItem(source.picture(scene, _scene_name(seed)), IMAGE_PROMPT, world.captions(scene, seed).long)
 
 
 def _captioned_clip(source: ExamWorld, seed: int) -> ExamItem:

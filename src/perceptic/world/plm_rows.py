@@ -64,8 +64,7 @@ def turns_of(told: Sequence[dict[str, str]]) -> list[tuple[str, str]]:
 
 def image_rows(path: str, captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator) -> list[Row]:
     """Caption rows, and a row that asks the questions in turn."""
-    told = _described(captions, _IMAGE_PROMPTS, rng)
-    rows: list[Row] = [{"image": path, "conversations": conversation((f"<image>\n{ask}", text))} for ask, text in told]
+    rows = _caption_rows("image", path, captions, _IMAGE_PROMPTS, rng)
     if questions:
         rows.append({"image": path, "conversations": _asked("<image>\n", questions, rng)})
     return rows
@@ -117,8 +116,7 @@ def video_rows(
     path: str, clip: Clip, captions: Captions, questions: tuple[Question, ...], rng: np.random.Generator
 ) -> list[Row]:
     """Caption rows, a row of questions, and a row about one event cut out by start and end time."""
-    told = _described(captions, _VIDEO_PROMPTS, rng)
-    rows: list[Row] = [{"video": path, "conversations": conversation((f"<video>\n{ask}", text))} for ask, text in told]
+    rows = _caption_rows("video", path, captions, _VIDEO_PROMPTS, rng)
     if questions:
         rows.append({"video": path, "conversations": _asked("<video>\n", questions, rng)})
     event = pick(rng, clip.events)
@@ -203,11 +201,13 @@ def _region_row(path: str, rendered: RenderedClip, object_index: int, ask: str, 
     return {"video": path, "bbox_map": box_map(rendered, object_index), "conversations": turns}
 
 
-def _described(
-    captions: Captions, prompts: Mapping[str, tuple[str, ...]], rng: np.random.Generator
-) -> list[tuple[str, str]]:
+def _caption_rows(
+    medium: str, path: str, captions: Captions, prompts: Mapping[str, tuple[str, ...]], rng: np.random.Generator
+) -> list[Row]:
+    """The captions of some lengths, each behind one of its prompts."""
     lengths = shuffled(rng, list(prompts))[:_CAPTIONS]
-    return [(pick(rng, prompts[length]), getattr(captions, length)) for length in lengths]
+    told = [(pick(rng, prompts[length]), getattr(captions, length)) for length in lengths]
+    return [{medium: path, "conversations": conversation((f"<{medium}>\n{ask}", text))} for ask, text in told]
 
 
 def _asked(prefix: str, questions: tuple[Question, ...], rng: np.random.Generator) -> list[dict[str, str]]:
