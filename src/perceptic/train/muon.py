@@ -16,7 +16,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from perceptic.inference.processors import computes_bfloat16
@@ -53,9 +56,12 @@ class Muon(GroupOptimizer):
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         momenta = [self._momentum(parameter) for parameter in parameters]
+        repeated = _repeated_over(parameters[0])
+        if repeated is not None:
+            parameters, gradients, momenta = map(_whole_in_place, (parameters, gradients, momenta))
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        updates = orthogonal(torch.stack(ahead)).unbind()
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, group["momentum"]))
+        updates = (orthogonal(ahead) if repeated is None else _orthogonal_in_shares(ahead, repeated)).unbind()
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, updates, alpha=-group["lr"] * _RMS * max(parameters[0].shape) ** 0.5)
 
@@ -83,6 +89,35 @@ def orthogonal(x_NMK: Tensor) -> Tensor:
         change_NMM = torch.baddbmm(gram_NMM, gram_NMM, gram_NMM, beta=of_square, alpha=of_fourth)
         y_NMK = torch.baddbmm(y_NMK, change_NMM, y_NMK, beta=factor)
     return y_NMK.to(x_NMK.dtype)
+
+
+def _repeated_over(parameter: Tensor) -> ProcessGroup | None:
+    """The processes that all have this parameter whole (`shard: none`); None if it is split, or on one process."""
+    if not isinstance(parameter, DTensor):
+        return None
+    mesh = parameter.device_mesh
+    wide = [dim for dim in range(mesh.ndim) if mesh.size(dim) > 1]
+    if len(wide) != 1 or not parameter.placements[wide[0]].is_replicate():
+        return None
+    group: ProcessGroup = mesh.get_group(wide[0])
+    return group
+
+
+def _whole_in_place(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+def _orthogonal_in_shares(x_NMK: Tensor, group: ProcessGroup) -> Tensor:
+    """`orthogonal` of matrices that all processes have, each of which works out a share of them for all."""
+    rank, count = dist.get_rank(group), dist.get_world_size(group)
+    size = -(-len(x_NMK) // count)
+    share = x_NMK[rank * size : (rank + 1) * size]
+    done = torch.zeros(size, *x_NMK.shape[1:], dtype=x_NMK.dtype, device=x_NMK.device)
+    if len(share):
+        done[: len(share)] = orthogonal(share)
+    whole = done.new_empty(count * size, *done.shape[1:])
+    dist.all_gather_into_tensor(whole, done, group=group)
+    return whole[: len(x_NMK)]
 
 
 @functools.cache
