@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,8 @@ def default_cache() -> Path:
               help="Processes that make data ready before training.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what the run takes and stop.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True,
-              help="With --dry-run: of how many processes the memory of each device is asked for.")  # fmt: skip
+              help="Processes to start on this machine, each with its share of the cores (several GPUs or machines: "
+              "torchrun). With --dry-run: of how many the memory of each device is asked for.")  # fmt: skip
 @json_option
 def command(
     recipe: str,
@@ -59,7 +61,29 @@ def command(
     if dry_run:
         print_estimate(loaded, processes, as_json)
         return 0
-    return _train(loaded, out or Path("runs") / loaded.name, cache or default_cache(), not resume, workers, as_json)
+    folder, cache = out or Path("runs") / loaded.name, cache or default_cache()
+    if processes > 1:
+        return train_together(recipe, changes, folder, cache, not resume, workers, processes, as_json)
+    return _train(loaded, folder, cache, not resume, workers, as_json)
+
+
+def train_together(
+    recipe: str,
+    changes: tuple[str, ...],
+    out: Path,
+    cache: Path,
+    fresh: bool,
+    workers: int,
+    processes: int,
+    as_json: bool,
+) -> int:
+    """`perceptic train` in several processes of this machine; returns the exit status."""
+    from perceptic.train.launch import run_together
+
+    settings = [argument for change in changes for argument in ("--set", change)]
+    flags = [*(["--fresh"] if fresh else []), *(["--json"] if as_json else [])]
+    folders = ["--out", str(out), "--cache", str(cache), "--workers", str(workers)]
+    return run_together([sys.executable, "-m", "perceptic", "train", recipe, *settings, *folders, *flags], processes)
 
 
 def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int, as_json: bool) -> int:

@@ -1,0 +1,102 @@
+"""One command that starts several processes on this machine, as torchrun does; for several machines there are torchrun
+and srun.
+
+On a processor, four processes of one thread each train a small model about twice as fast as one of four threads, whose
+products are too small to be shared out (docs/cluster.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from perceptic.errors import ConfigError
+from perceptic.train.parallel import find_place
+
+EXIT_INTERRUPTED = 130
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 60.0
+"""For the others to notice that one has ended, before they are ended too."""
+_HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_together(command: Sequence[str], count: int) -> int:
+    """Run `count` processes of a command that find each other by torchrun's variables; returns the exit status of the
+    first of them to fail, 0 if none does.
+
+    SIGINT, SIGTERM and SIGHUP are handed to the first process, which stops all of them; a second one ends them at once.
+    Each has its share of the cores, unless OMP_NUM_THREADS says otherwise.
+
+    Raises:
+        ConfigError: this process is one of several already.
+    """
+    if find_place(os.environ) is not None:
+        raise ConfigError(
+            "--processes: this process was started together with others already (torchrun, srun); drop it"
+        )
+    port = _free_port()
+    children = [
+        # In sessions of their own: Ctrl-C in a terminal would reach each of them, and once more from here.
+        subprocess.Popen(command, env=_environment(rank, count, port), start_new_session=True)
+        for rank in range(count)
+    ]
+    try:
+        with _handing_on(children):
+            return _wait(children)
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
+    failed, since = 0, 0.0
+    while any(child.poll() is None for child in children):
+        if not failed:
+            failed = next((child.returncode for child in children if child.returncode), 0)
+            since = time.monotonic()
+        elif failed != EXIT_INTERRUPTED and time.monotonic() - since > _GRACE_SECONDS:
+            break
+        time.sleep(_POLL_SECONDS)
+    failed = failed or next((child.returncode for child in children if child.returncode), 0)
+    return failed if failed >= 0 else 128 - failed
+
+
+@contextlib.contextmanager
+def _handing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    noted = 0
+
+    def note(number: int, frame: object) -> None:
+        nonlocal noted
+        noted += 1
+        for child in children[:1] if noted == 1 else children:
+            child.send_signal(signal.SIGTERM if noted == 1 else signal.SIGKILL)
+
+    previous = {number: signal.signal(number, note) for number in _HANDED_ON}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _environment(rank: int, count: int, port: int) -> Mapping[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = {
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+    }  # fmt: skip
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    return {**threads, **os.environ, **{name: str(value) for name, value in own.items()}}
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port

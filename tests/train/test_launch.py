@@ -1,0 +1,102 @@
+"""Several processes from one command: they know their places, and end together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from perceptic.errors import ConfigError
+from perceptic.train.launch import run_together
+from perceptic.train.parallel import find_place
+
+TELL = "import json, os, sys; json.dump(dict(os.environ), open(f'{sys.argv[1]}/{os.environ[\"RANK\"]}', 'w'))"
+LAUNCH = "import sys; from perceptic.train.launch import run_together; sys.exit(run_together(sys.argv[1:], 2))"
+LISTEN = """
+import os, pathlib, signal, sys, time
+folder, rank = pathlib.Path(sys.argv[1]), os.environ["RANK"]
+def stop(number, frame):
+    (folder / f"told-{rank}").touch()
+    sys.exit(130)
+signal.signal(signal.SIGTERM, stop)
+(folder / f"ready-{rank}").touch()
+while not (folder / "told-0").exists():
+    time.sleep(0.05)
+sys.exit(130)
+"""
+STUCK = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+(pathlib.Path(sys.argv[1]) / f"ready-{os.environ['RANK']}").touch()
+time.sleep(600)
+"""
+
+
+def test_processes_know_their_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert run_together([sys.executable, "-c", TELL, str(tmp_path)], 3) == 0
+    told = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
+    places = [find_place(environment) for environment in told]
+    assert [(place.rank, place.local_rank) for place in places if place] == [(0, 0), (1, 1), (2, 2)]
+    assert {(place.count, place.local_count, place.address) for place in places if place} == {(3, 3, "127.0.0.1")}
+    assert len({place.port for place in places if place}) == 1
+    assert {environment["OMP_NUM_THREADS"] for environment in told} == {str(max(1, len(os.sched_getaffinity(0)) // 3))}
+
+
+def test_a_number_of_threads_that_was_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert run_together([sys.executable, "-c", TELL, str(tmp_path)], 2) == 0
+    assert json.loads((tmp_path / "1").read_text())["OMP_NUM_THREADS"] == "7"
+
+
+def test_one_that_fails_is_the_exit_status() -> None:
+    assert run_together([sys.executable, "-c", "import os, sys; sys.exit(3 * int(os.environ['RANK']))"], 2) == 3
+
+
+def test_one_that_is_killed_is_told_as_a_shell_does() -> None:
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    assert run_together([sys.executable, "-c", killed], 2) == 128 + signal.SIGKILL
+
+
+def test_one_of_several_starts_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="torchrun"):
+        run_together([sys.executable, "-c", ""], 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_first_process_once(tmp_path: Path, number: signal.Signals) -> None:
+    launcher = _launch([sys.executable, "-c", LISTEN, str(tmp_path)])
+    _wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
+    launcher.send_signal(number)
+    assert launcher.wait(30) == 130
+    assert (tmp_path / "told-0").exists()
+    assert not (tmp_path / "told-1").exists()
+
+
+def test_a_second_signal_ends_them_at_once(tmp_path: Path) -> None:
+    launcher = _launch([sys.executable, "-c", STUCK, str(tmp_path)])
+    _wait_for(tmp_path / "ready-0", tmp_path / "ready-1")
+    launcher.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert launcher.poll() is None
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(30) == 128 + signal.SIGKILL
+
+
+def _launch(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", LAUNCH, *command])
+
+
+def _wait_for(*paths: Path) -> None:
+    end = time.monotonic() + 30
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < end, "the processes did not start"
+        time.sleep(0.05)
