@@ -1,11 +1,11 @@
 """Steps per second of `perceptic train` on a processor: one process of N threads, and N processes of one thread.
 
 A small model's products are too small to be shared out among threads, and what lies between them runs on one. Processes
-share the sequences of a step instead and average their gradients (Gloo). Both train PLM-Nano with the same recipe on the
-same rows, by turns; the first steps of each run, in which layers are compiled, do not count. A ratio is the median over
-rounds.
+share the sequences of a step instead and average their gradients (Gloo). Both train PLM-Nano with the same recipe on
+the same rows, by turns; the first steps of each run, in which layers are compiled, do not count. A ratio is the median
+over rounds.
 
-    python benchmarks/train_processes.py                # about 6 minutes on 4 cores; --count 2, --rounds 1 are shorter
+    python benchmarks/train_processes.py                # about 7 minutes on 4 cores
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-WARM_UP, STEPS = 15, 40
+WARM_UP, STEPS = 10, 20
 MIX = "world_image_drill:4,world_image_scan:2,world_region_drill:4,world_image:1,world_video_places:2,world_words:1"
 PHASE = {
     "name": "measured",
@@ -58,7 +58,7 @@ def tokens_per_second(folder: Path, name: str, count: int, in_processes: bool) -
     changes = [
         f"phases=[{json.dumps(PHASE)}]",
         "data={world: {images: 400, videos: 60, seed: 1}}",
-        "init=PLM-Nano", "vision_init=null", "mimetic_attention=false",
+        "init=PLM-Nano", "vision_init=null", "mimetic_attention=false", "threads=0", "parallel={shard: none}",
     ]  # fmt: skip
     settings = [argument for change in changes for argument in ("--set", change)]
     subprocess.run(
@@ -67,7 +67,7 @@ def tokens_per_second(folder: Path, name: str, count: int, in_processes: bool) -
             "--cache", str(folder / "cache"), "--processes", str(count if in_processes else 1),
         ],
         check=True,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1" if in_processes else str(count)},
     )  # fmt: skip
     lines = (folder / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()

@@ -16,6 +16,24 @@ from perceptic.errors import ConfigError
 from perceptic.train.launch import run_together
 from perceptic.train.parallel import find_place
 
+pytestmark = pytest.mark.timeout(600)
+
+RECIPE = """
+name: launched
+model: PE-Core-Nano
+model_overrides:
+  vision: {width: 32, layers: 1, heads: 2, output_dim: 16, attn_pooler_heads: 2}
+  text: {width: 32, layers: 1, heads: 2, output_dim: 16, vocab_size: 600}
+threads: 1
+data:
+  images: {source: world-images, count: 40, seed: 5}
+tokenizer: {data: images, num_samples: 40}
+optimizer: {name: adamw, weight_decay: 0.05, clip_norm: 1.0}
+checkpoint: {every_steps: 1000, keep: 1}
+phases:
+  - {name: images, data: images, batch_size: 8, learning_rate: 0.003, warmup_steps: 1,
+     stages: [{image_size: 16, steps: 6}]}
+"""
 TELL = "import json, os, sys; json.dump(dict(os.environ), open(f'{sys.argv[1]}/{os.environ[\"RANK\"]}', 'w'))"
 LAUNCH = "import sys; from perceptic.train.launch import run_together; sys.exit(run_together(sys.argv[1:], 2))"
 LISTEN = """
@@ -91,12 +109,49 @@ def test_a_second_signal_ends_them_at_once(tmp_path: Path) -> None:
     assert launcher.wait(30) == 128 + signal.SIGKILL
 
 
+def test_the_command_trains_in_two_processes_as_in_one(tmp_path: Path, data_cache: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    for count in ("1", "2"):
+        assert _train(tmp_path, data_cache, count, "--processes", count).wait(300) == 0
+        assert (tmp_path / count / "model" / "model.safetensors").exists()
+    assert len(_losses(tmp_path / "1")) == 6
+    assert _losses(tmp_path / "2") == pytest.approx(_losses(tmp_path / "1"), abs=1e-4)
+
+
+def test_the_command_is_stopped_and_goes_on(tmp_path: Path, data_cache: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("steps: 6", "steps: 400"))
+    started = _train(tmp_path, data_cache, "run", "--processes", "2")
+    _wait_for(tmp_path / "run" / "metrics.jsonl", seconds=200)
+    started.send_signal(signal.SIGINT)
+    assert started.wait(100) == 130
+    (newest,) = (tmp_path / "run" / "checkpoints").iterdir()
+    done = len(_losses(tmp_path / "run"))
+    assert newest.name == f"step-{done:07d}"
+    again = _train(tmp_path, data_cache, "run", "--processes", "2")
+    while len(_losses(tmp_path / "run")) == done and again.poll() is None:
+        time.sleep(0.1)
+    again.send_signal(signal.SIGTERM)
+    assert again.wait(100) == 130
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(len(steps)))
+    assert len(steps) > done
+
+
+def _train(folder: Path, cache: Path, name: str, *more: str) -> subprocess.Popen[bytes]:
+    command = ["perceptic", "train", str(folder / "recipe.yaml"), "--out", str(folder / name), "--cache", str(cache)]
+    return subprocess.Popen([sys.executable, "-m", *command, *more])
+
+
+def _losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def _launch(command: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", LAUNCH, *command])
 
 
-def _wait_for(*paths: Path) -> None:
-    end = time.monotonic() + 30
+def _wait_for(*paths: Path, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
     while not all(path.exists() for path in paths):
         assert time.monotonic() < end, "the processes did not start"
         time.sleep(0.05)

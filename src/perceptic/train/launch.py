@@ -1,8 +1,8 @@
 """One command that starts several processes on this machine, as torchrun does; for several machines there are torchrun
 and srun.
 
-On a processor, four processes of one thread each train a small model about twice as fast as one of four threads, whose
-products are too small to be shared out (docs/cluster.md).
+On a processor, several processes of one thread each train a small model faster than one of several threads, whose
+products are too small to be shared out (benchmarks/train_processes.py).
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import ProcessGroup
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import AdamW, Optimizer
 
 from perceptic.inference.processors import computes_bfloat16
@@ -56,12 +56,8 @@ class Muon(GroupOptimizer):
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         momenta = [self._momentum(parameter) for parameter in parameters]
-        repeated = _repeated_over(parameters[0])
-        if repeated is not None:
-            parameters, gradients, momenta = map(_whole_in_place, (parameters, gradients, momenta))
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, group["momentum"]))
-        updates = (orthogonal(ahead) if repeated is None else _orthogonal_in_shares(ahead, repeated)).unbind()
+        updates = _orthogonal_of_all(list(torch._foreach_lerp(gradients, momenta, group["momentum"])))
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, updates, alpha=-group["lr"] * _RMS * max(parameters[0].shape) ** 0.5)
 
@@ -91,31 +87,39 @@ def orthogonal(x_NMK: Tensor) -> Tensor:
     return y_NMK.to(x_NMK.dtype)
 
 
-def _repeated_over(parameter: Tensor) -> ProcessGroup | None:
-    """The processes that all have this parameter whole (`shard: none`); None if it is split, or on one process."""
-    if not isinstance(parameter, DTensor):
-        return None
-    mesh = parameter.device_mesh
+def _orthogonal_of_all(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonal` of matrices of one size, each shared by processes as it was."""
+    first = matrices[0]
+    if not isinstance(first, DTensor):
+        return list(orthogonal(torch.stack(matrices)).unbind())
+    mesh, everywhere = first.device_mesh, [Replicate()] * first.device_mesh.ndim
+    whole = torch.stack([_whole(matrix) for matrix in matrices])
+    updates = _orthogonal_in_shares(whole, mesh).unbind()
+    return [
+        DTensor.from_local(update, mesh, everywhere, run_check=False).redistribute(placements=matrix.placements)
+        for update, matrix in zip(updates, matrices, strict=True)
+        if isinstance(matrix, DTensor)
+    ]
+
+
+def _whole(matrix: Tensor) -> Tensor:
+    return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
+
+
+def _orthogonal_in_shares(x_NMK: Tensor, mesh: DeviceMesh) -> Tensor:
+    """`orthogonal` of matrices that all processes have, each of which works out a share of them for all; on a mesh of
+    several dimensions, all of them."""
     wide = [dim for dim in range(mesh.ndim) if mesh.size(dim) > 1]
-    if len(wide) != 1 or not parameter.placements[wide[0]].is_replicate():
-        return None
-    group: ProcessGroup = mesh.get_group(wide[0])
-    return group
-
-
-def _whole_in_place(tensors: list[Tensor]) -> list[Tensor]:
-    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
-
-
-def _orthogonal_in_shares(x_NMK: Tensor, group: ProcessGroup) -> Tensor:
-    """`orthogonal` of matrices that all processes have, each of which works out a share of them for all."""
+    if len(wide) != 1:
+        return orthogonal(x_NMK)
+    group = mesh.get_group(wide[0])
     rank, count = dist.get_rank(group), dist.get_world_size(group)
     size = -(-len(x_NMK) // count)
     share = x_NMK[rank * size : (rank + 1) * size]
-    done = torch.zeros(size, *x_NMK.shape[1:], dtype=x_NMK.dtype, device=x_NMK.device)
+    done = x_NMK.new_zeros(size, *x_NMK.shape[1:])
     if len(share):
         done[: len(share)] = orthogonal(share)
-    whole = done.new_empty(count * size, *done.shape[1:])
+    whole = x_NMK.new_empty(count * size, *x_NMK.shape[1:])
     dist.all_gather_into_tensor(whole, done, group=group)
     return whole[: len(x_NMK)]
 
