@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from perceptic.errors import ConfigError
+from perceptic.train import launch
 from perceptic.train.launch import run_together
 from perceptic.train.parallel import find_place
 
@@ -48,6 +49,16 @@ while not (folder / "told-0").exists():
     time.sleep(0.05)
 sys.exit(130)
 """
+FAIL = """
+import os, pathlib, sys, time
+rank, failed = os.environ["RANK"], pathlib.Path(sys.argv[1]) / "failed"
+if rank == "2":
+    failed.touch()
+while not failed.exists():
+    time.sleep(0.05)
+time.sleep(0 if rank == "2" else 3)
+sys.exit(f"I am {rank}")
+"""
 STUCK = """
 import os, pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -75,6 +86,17 @@ def test_a_number_of_threads_that_was_set_stays(tmp_path: Path, monkeypatch: pyt
 
 def test_one_that_fails_is_the_exit_status() -> None:
     assert run_together([sys.executable, "-c", "import os, sys; sys.exit(3 * int(os.environ['RANK']))"], 2) == 3
+
+
+def test_what_the_first_to_fail_says_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_together([sys.executable, "-c", FAIL, str(tmp_path)], 3) == 1
+    assert sorted(capfd.readouterr().err.splitlines()) == ["I am 0", "I am 2"]
+
+
+def test_those_that_do_not_notice_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_GRACE_SECONDS", 0.5)
+    waits = "import os, sys, time; sys.exit(7) if os.environ['RANK'] == '1' else time.sleep(600)"
+    assert run_together([sys.executable, "-c", waits], 3) == 7
 
 
 def test_one_that_is_killed_is_told_as_a_shell_does() -> None:
@@ -122,6 +144,8 @@ def test_the_command_is_stopped_and_goes_on(tmp_path: Path, data_cache: Path) ->
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("steps: 6", "steps: 400"))
     started = _train(tmp_path, data_cache, "run", "--processes", "2")
     _wait_for(tmp_path / "run" / "metrics.jsonl", seconds=200)
+    while not _losses(tmp_path / "run"):
+        time.sleep(0.1)
     started.send_signal(signal.SIGINT)
     assert started.wait(100) == 130
     (newest,) = (tmp_path / "run" / "checkpoints").iterdir()

@@ -12,6 +12,8 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -30,7 +32,8 @@ def run_together(command: Sequence[str], count: int) -> int:
     first of them to fail, 0 if none does.
 
     SIGINT, SIGTERM and SIGHUP are handed to the first process, which stops all of them; a second one ends them at once.
-    Each has its share of the cores, unless OMP_NUM_THREADS says otherwise.
+    Each has its share of the cores, unless OMP_NUM_THREADS says otherwise. The first process speaks for all; what
+    another says on stderr is shown if it was the first to fail.
 
     Raises:
         ConfigError: this process is one of several already.
@@ -40,31 +43,41 @@ def run_together(command: Sequence[str], count: int) -> int:
             "--processes: this process was started together with others already (torchrun, srun); drop it"
         )
     port = _free_port()
-    children = [
-        # In sessions of their own: Ctrl-C in a terminal would reach each of them, and once more from here.
-        subprocess.Popen(command, env=_environment(rank, count, port), start_new_session=True)
-        for rank in range(count)
-    ]
-    try:
-        with _handing_on(children):
-            return _wait(children)
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
+    with contextlib.ExitStack() as held:
+        said = [None, *(held.enter_context(tempfile.TemporaryFile()) for _ in range(1, count))]
+        children = [
+            # In sessions of their own: Ctrl-C in a terminal would reach each of them, and once more from here.
+            subprocess.Popen(command, env=_environment(rank, count, port), start_new_session=True, stderr=stderr)
+            for rank, stderr in enumerate(said)
+        ]
+        try:
+            with _handing_on(children):
+                failed = _wait(children)
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()
+        if failed is None:
+            return 0
+        if (stderr := said[failed]) is not None:
+            stderr.seek(0)
+            sys.stderr.write(stderr.read().decode(errors="replace"))
+        status = children[failed].returncode
+        return status if status >= 0 else 128 - status
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
-    failed, since = 0, 0.0
-    while any(child.poll() is None for child in children):
-        if not failed:
-            failed = next((child.returncode for child in children if child.returncode), 0)
+def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Until all have ended, or one has failed and the others do not notice; returns the first that failed."""
+    failed, since = None, 0.0
+    while True:
+        statuses = [child.poll() for child in children]
+        if failed is None:
+            failed = next((rank for rank, status in enumerate(statuses) if status), None)
             since = time.monotonic()
-        elif failed != EXIT_INTERRUPTED and time.monotonic() - since > _GRACE_SECONDS:
-            break
+        is_lost = failed is not None and statuses[failed] != EXIT_INTERRUPTED
+        if None not in statuses or (is_lost and time.monotonic() - since > _GRACE_SECONDS):
+            return failed
         time.sleep(_POLL_SECONDS)
-    failed = failed or next((child.returncode for child in children if child.returncode), 0)
-    return failed if failed >= 0 else 128 - failed
 
 
 @contextlib.contextmanager
