@@ -6,6 +6,11 @@ expected and what to do next. Anything else that escapes is a bug in perceptic.
 
 from __future__ import annotations
 
+from typing import Final
+
+EXIT_INTERRUPTED: Final = 130
+"""128 + SIGINT, what a shell reports for a program stopped with Ctrl-C."""
+
 
 class PercepticError(Exception):
     """Base of every error raised for a user."""

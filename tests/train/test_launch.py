@@ -19,22 +19,8 @@ from perceptic.train.parallel import find_place
 
 pytestmark = pytest.mark.timeout(600)
 
-RECIPE = """
-name: launched
-model: PE-Core-Nano
-model_overrides:
-  vision: {width: 32, layers: 1, heads: 2, output_dim: 16, attn_pooler_heads: 2}
-  text: {width: 32, layers: 1, heads: 2, output_dim: 16, vocab_size: 600}
-threads: 1
-data:
-  images: {source: world-images, count: 40, seed: 5}
-tokenizer: {data: images, num_samples: 40}
-optimizer: {name: adamw, weight_decay: 0.05, clip_norm: 1.0}
-checkpoint: {every_steps: 1000, keep: 1}
-phases:
-  - {name: images, data: images, batch_size: 8, learning_rate: 0.003, warmup_steps: 1,
-     stages: [{image_size: 16, steps: 6}]}
-"""
+PHASES = """phases=[{name: images, data: images, batch_size: 8, learning_rate: 0.003, warmup_steps: 1,
+stages: [{image_size: 16, steps: 6}]}]"""
 TELL = "import json, os, sys; json.dump(dict(os.environ), open(f'{sys.argv[1]}/{os.environ[\"RANK\"]}', 'w'))"
 LAUNCH = "import sys; from perceptic.train.launch import run_together; sys.exit(run_together(sys.argv[1:], 2))"
 LISTEN = """
@@ -131,18 +117,17 @@ def test_a_second_signal_ends_them_at_once(tmp_path: Path) -> None:
     assert launcher.wait(30) == 128 + signal.SIGKILL
 
 
-def test_the_command_trains_in_two_processes_as_in_one(tmp_path: Path, data_cache: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
+def test_the_command_trains_in_two_processes_as_in_one(recipe_path: Path, tmp_path: Path, data_cache: Path) -> None:
     for count in ("1", "2"):
-        assert _train(tmp_path, data_cache, count, "--processes", count).wait(300) == 0
+        assert _train(recipe_path, data_cache, tmp_path / count, PHASES, count).wait(300) == 0
         assert (tmp_path / count / "model" / "model.safetensors").exists()
     assert len(_losses(tmp_path / "1")) == 6
     assert _losses(tmp_path / "2") == pytest.approx(_losses(tmp_path / "1"), abs=1e-4)
 
 
-def test_the_command_is_stopped_and_goes_on(tmp_path: Path, data_cache: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("steps: 6", "steps: 400"))
-    started = _train(tmp_path, data_cache, "run", "--processes", "2")
+def test_the_command_is_stopped_and_goes_on(recipe_path: Path, tmp_path: Path, data_cache: Path) -> None:
+    settings = recipe_path, data_cache, tmp_path / "run", PHASES.replace("steps: 6", "steps: 400"), "2"
+    started = _train(*settings)
     _wait_for(tmp_path / "run" / "metrics.jsonl", seconds=200)
     while not _losses(tmp_path / "run"):
         time.sleep(0.1)
@@ -151,7 +136,7 @@ def test_the_command_is_stopped_and_goes_on(tmp_path: Path, data_cache: Path) ->
     (newest,) = (tmp_path / "run" / "checkpoints").iterdir()
     done = len(_losses(tmp_path / "run"))
     assert newest.name == f"step-{done:07d}"
-    again = _train(tmp_path, data_cache, "run", "--processes", "2")
+    again = _train(*settings)
     while len(_losses(tmp_path / "run")) == done and again.poll() is None:
         time.sleep(0.1)
     again.send_signal(signal.SIGTERM)
@@ -161,9 +146,10 @@ def test_the_command_is_stopped_and_goes_on(tmp_path: Path, data_cache: Path) ->
     assert len(steps) > done
 
 
-def _train(folder: Path, cache: Path, name: str, *more: str) -> subprocess.Popen[bytes]:
-    command = ["perceptic", "train", str(folder / "recipe.yaml"), "--out", str(folder / name), "--cache", str(cache)]
-    return subprocess.Popen([sys.executable, "-m", *command, *more])
+def _train(recipe: Path, cache: Path, out: Path, phases: str, processes: str) -> subprocess.Popen[bytes]:
+    command = ["perceptic", "train", str(recipe), "--out", str(out), "--cache", str(cache), "--processes", processes]
+    changes = ["--set", phases, "--set", "checkpoint={every_steps: 1000, keep: 1}"]
+    return subprocess.Popen([sys.executable, "-m", *command, *changes])
 
 
 def _losses(run: Path) -> list[float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perceptic.cli._shared import json_option, print_json
+from perceptic.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from perceptic.data.check_table import TextTable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from perceptic.data.registry import MixPart, RegistryEntry
 
 EXIT_BAD_DATA = 1
-EXIT_INTERRUPTED = 130
 _MAX_JOBS = 8
 _TABLE_WIDTH = 160
 _DIRECT = "data"

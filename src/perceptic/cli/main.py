@@ -15,7 +15,7 @@ import traceback
 import click
 
 from perceptic.__about__ import __version__
-from perceptic.errors import PercepticError
+from perceptic.errors import EXIT_INTERRUPTED, PercepticError
 
 COMMANDS: dict[str, str] = {
     "demo": "Make a small collection, search and label it offline, and write one HTML page.",
@@ -43,7 +43,6 @@ COMMANDS: dict[str, str] = {
 }
 
 EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program stopped with Ctrl-C
 
 
 class LazyGroup(click.Group):

@@ -12,12 +12,11 @@ from perceptic.cli._measures import measure_rows, measure_table
 from perceptic.cli._shared import json_option, print_json
 from perceptic.cli._train_progress import TrainProgress
 from perceptic.cli.train import default_cache
+from perceptic.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from perceptic.train.reproduce import PlannedRun
     from perceptic.train.world_report import Measure
-
-_EXIT_INTERRUPTED = 130
 
 
 @click.command()
@@ -59,7 +58,7 @@ def command(
             result = train_run(run, cache or default_cache(), workers=workers, callbacks=progress.callbacks())
         if result.model_folder is None:
             click.echo(f"Stopped at step {result.next_step}, saved. The same command goes on from there.", err=True)
-            return _EXIT_INTERRUPTED
+            return EXIT_INTERRUPTED
     _print_reports(runs, count, as_json)
     return 0
 

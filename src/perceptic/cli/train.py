@@ -13,11 +13,10 @@ import click
 from perceptic.cli._shared import json_option, print_json
 from perceptic.cli._train_estimate import print_estimate
 from perceptic.cli._train_progress import TrainProgress
+from perceptic.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from perceptic.train.recipe import AnyRecipe
-
-_EXIT_INTERRUPTED = 130
 
 
 def default_cache() -> Path:
@@ -63,11 +62,11 @@ def command(
         return 0
     folder, cache = out or Path("runs") / loaded.name, cache or default_cache()
     if processes > 1:
-        return train_together(recipe, changes, folder, cache, not resume, workers, processes, as_json)
+        return _train_together(recipe, changes, folder, cache, not resume, workers, processes, as_json)
     return _train(loaded, folder, cache, not resume, workers, as_json)
 
 
-def train_together(
+def _train_together(
     recipe: str,
     changes: tuple[str, ...],
     out: Path,
@@ -93,7 +92,7 @@ def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int,
     place = find_place(os.environ)
     if place is not None and place.rank:  # the first process speaks for all
         result = train(recipe, out, cache, fresh=fresh, workers=workers)
-        return 0 if result.model_folder is not None else _EXIT_INTERRUPTED
+        return 0 if result.model_folder is not None else EXIT_INTERRUPTED
     with TrainProgress(recipe) as progress:
         result = train(recipe, out, cache, fresh=fresh, workers=workers, callbacks=progress.callbacks())
     for warning in result.warnings:
@@ -105,5 +104,5 @@ def _train(recipe: AnyRecipe, out: Path, cache: Path, fresh: bool, workers: int,
     if result.model_folder is None:
         where = f"Stopped by {result.stopped_by} at step {result.next_step}, saved."
         click.echo(f"{where} The same command goes on from there.", err=True)
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0

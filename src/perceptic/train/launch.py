@@ -17,10 +17,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from perceptic.errors import ConfigError
+from perceptic.errors import EXIT_INTERRUPTED, ConfigError
+from perceptic.media.cores import usable_cores
 from perceptic.train.parallel import find_place
 
-EXIT_INTERRUPTED = 130
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 60.0
 """For the others to notice that one has ended, before they are ended too."""
@@ -99,12 +99,11 @@ def _handing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _environment(rank: int, count: int, port: int) -> Mapping[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     own = {
         "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }  # fmt: skip
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))}
     return {**threads, **os.environ, **{name: str(value) for name, value in own.items()}}
 
 

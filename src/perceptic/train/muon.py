@@ -89,21 +89,16 @@ def orthogonal(x_NMK: Tensor) -> Tensor:
 
 def _orthogonal_of_all(matrices: list[Tensor]) -> list[Tensor]:
     """`orthogonal` of matrices of one size, each shared by processes as it was."""
-    first = matrices[0]
-    if not isinstance(first, DTensor):
+    shared = [matrix for matrix in matrices if isinstance(matrix, DTensor)]
+    if not shared:
         return list(orthogonal(torch.stack(matrices)).unbind())
-    mesh, everywhere = first.device_mesh, [Replicate()] * first.device_mesh.ndim
-    whole = torch.stack([_whole(matrix) for matrix in matrices])
-    updates = _orthogonal_in_shares(whole, mesh).unbind()
+    mesh = shared[0].device_mesh
+    updates = _orthogonal_in_shares(torch.stack([matrix.full_tensor() for matrix in shared]), mesh)
+    everywhere = [Replicate()] * mesh.ndim
     return [
         DTensor.from_local(update, mesh, everywhere, run_check=False).redistribute(placements=matrix.placements)
-        for update, matrix in zip(updates, matrices, strict=True)
-        if isinstance(matrix, DTensor)
+        for update, matrix in zip(updates, shared, strict=True)
     ]
-
-
-def _whole(matrix: Tensor) -> Tensor:
-    return matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
 
 
 def _orthogonal_in_shares(x_NMK: Tensor, mesh: DeviceMesh) -> Tensor:
