@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from perceptic.world import sample_clip
-from perceptic.world.clip_drills import event_words_row, video_directions_row, video_questions_row
-from perceptic.world.clip_questions import DIRECTIONS
+from perceptic.world.clip_drills import event_words_row, video_directions_row, video_orders_row, video_questions_row
+from perceptic.world.clip_questions import DIRECTIONS, event_sentence
 from perceptic.world.places import COLUMNS, ROWS
 from perceptic.world.plm_rows import turns_of
 from perceptic.world.randomness import seeded
@@ -47,6 +47,22 @@ def test_events_in_words_answer_what_is_asked_about_them() -> None:
             else:
                 said = "turns" if answer == "changes colour" else answer.split()[-1]
                 assert any(said in happening for happening in happenings)
+    assert asked > 60
+
+
+def test_orders_are_asked_once_of_two_events_and_answered_by_what_happens() -> None:
+    asked = 0
+    for seed in range(80):
+        clip = sample_clip(seed, num_frames=32)
+        row = video_orders_row("a.mp4", clip, seeded(seed, "test"))
+        told = [event_sentence(clip, event) for event in clip.events]
+        turns = turns_of(row["conversations"]) if row else []
+        assert len(turns) < max(len(told), 1)
+        for ask, answer in turns:
+            wanted = told.index(answer)
+            (other,) = [words for words in told if words in ask and words != answer]
+            assert told.index(other) < wanted or "first" in ask
+            asked += 1
     assert asked > 60
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from perceptic.world.acts import told_frames
 from perceptic.world.clip import Clip, scene_at
 from perceptic.world.clip_questions import DIRECTIONS, clip_questions
-from perceptic.world.drills import about, event_list
+from perceptic.world.drills import about, event_list, question_row
 from perceptic.world.places import place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.question import Question
@@ -27,7 +27,7 @@ _IN_THE_LIST: Final = ("motion_direction", "event_kind", "event_actor", "event_o
 def video_questions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
     """What each object does, in one conversation; None if nothing can be asked.
 
-    What takes steps to answer has rows of its own: directions, orders and times.
+    Directions take steps to answer and have rows of their own, as orders and times have.
     """
     found = [one for one in clip_questions(clip, rng) if one.kind in _NAMING_NO_EVENT and one.answer not in DIRECTIONS]
     turns = [(one.question, one.answer) for one in _asked(found, rng)]
@@ -41,6 +41,12 @@ def video_directions_row(path: str, clip: Clip, rng: np.random.Generator) -> Row
     return {"video": path, "conversations": about("video", turns)} if turns else None
 
 
+def video_orders_row(path: str, clip: Clip, rng: np.random.Generator) -> Row | None:
+    """What happens first, or last, or after something; None where no two events differ."""
+    found = [question for question in clip_questions(clip, rng) if question.kind == "event_order"]
+    return question_row("video", path, shuffled(rng, _one_a_pair(found, rng)))
+
+
 def event_words_row(clip: Clip, rng: np.random.Generator) -> Row | None:
     """Reading of the list of events with what it answers; None if nothing can be asked."""
     found = [question for question in clip_questions(clip, rng) if question.kind in _IN_THE_LIST]
@@ -51,9 +57,12 @@ def event_words_row(clip: Clip, rng: np.random.Generator) -> Row | None:
 def _asked(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
     telling = [_one_of(own, rng) for own in _by_object(found)]
     orders = [question for question in found if question.kind == "event_order"]
-    # Two questions a pair of events, of which one answers the other.
-    ordering = [pick(rng, both) for both in zip(orders[::2], orders[1::2], strict=True)]
-    return shuffled(rng, telling) + shuffled(rng, ordering)
+    return shuffled(rng, telling) + shuffled(rng, _one_a_pair(orders, rng))
+
+
+def _one_a_pair(orders: Sequence[Question], rng: np.random.Generator) -> list[Question]:
+    """Two questions are about a pair of events, of which one answers the other."""
+    return [pick(rng, both) for both in zip(orders[::2], orders[1::2], strict=True)]
 
 
 def _direction(clip: Clip, question: Question) -> str:

@@ -31,9 +31,9 @@ from perceptic.world.question import Question
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, location
-from perceptic.world.scene_questions import count_question, existence_question, scene_questions
+from perceptic.world.scene_questions import count_question, counted, existence_question, scene_questions
 from perceptic.world.vocabulary import COLOURS, SHAPES
-from perceptic.world.wording import brief_noun_phrase, joined, plural, sentence
+from perceptic.world.wording import brief_noun_phrase, joined, sentence
 
 IMAGE_QUESTIONS: Final = 12
 CLIP_QUESTIONS: Final = 6
@@ -91,28 +91,14 @@ def existence_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | No
 
 
 def image_counts_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:
-    """How many objects there are, or how many of each shape, or of each colour, told after what they are in random
-    order ("red 1, blue 2: 3"); None for a chart.
-
-    A sum follows from its list (docs/plm-nano.md says how far a small model gets with the list). No list can be read
-    from an earlier one: no object has two shapes.
-    """
+    """How many objects there are, how many of each shape and of each colour, and of one that is not there, in random
+    order; None for a chart."""
     if not scene.objects:
         return None
     shapes = sorted({*(item.shape for item in scene.objects), pick(rng, SHAPES)})
     colours = sorted({*(item.colour for item in scene.objects), pick(rng, tuple(COLOURS))})
-    found = {
-        "objects": {"objects": [f"{item.colour} {item.shape}" for item in scene.objects]},
-        "shapes": {plural(shape): [x.colour for x in scene.objects if x.shape == shape] for shape in shapes},
-        "colours": {f"{colour} objects": [x.shape for x in scene.objects if x.colour == colour] for colour in colours},
-    }[pick(rng, ("objects", "shapes", "colours"))]
-    turns = [(count_question(things, len(told)).question, _counting(told, rng)) for things, told in found.items()]
-    return {"image": path, "conversations": about("image", shuffled(rng, turns))}
-
-
-def _counting(told: Sequence[str], rng: np.random.Generator) -> str:
-    kinds = shuffled(rng, sorted(Counter(told).items()))
-    return f"{', '.join(f'{kind} {number}' for kind, number in kinds)}: {len(told)}" if told else "0"
+    told = [("objects", len(scene.objects)), *counted(scene.objects, shapes, colours)]
+    return question_row("image", path, shuffled(rng, [count_question(*one) for one in told]))
 
 
 def image_drill_row(path: str, scene: Scene, rng: np.random.Generator) -> Row | None:

@@ -33,10 +33,9 @@ _PLM_KINDS: Final = (
     "image", "multi_image", "image_region", "video", "text", "rcap", "rtloc", "rdcap",
     "image_label", "image_list", "image_existence", "image_drill", "region_drill",
     "video_list", "video_drill", "video_locate", "video_tube",
-    "image_map", "image_patches", "image_places", "image_transcript", "image_scan", "image_names", "image_tally",
-    "image_counts", "video_patches", "video_questions", "video_places", "video_acts", "video_directions",
-    "video_times", "video_orders",
-    "words_brief", "words", "words_boxes", "words_events", "words_steps", "words_video",
+    "image_map", "image_patches", "image_places", "image_transcript", "image_names", "image_counts",
+    "video_patches", "video_questions", "video_places", "video_directions", "video_orders",
+    "words_brief", "words", "words_places", "words_twice", "words_boxes", "words_events", "words_video", "words_frames",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 

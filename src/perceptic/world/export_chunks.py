@@ -17,7 +17,7 @@ from perceptic.world.caption_noise import CaptionNoise
 from perceptic.world.captioning import captions
 from perceptic.world.clip import Clip
 from perceptic.world.clip_captioning import clip_captions
-from perceptic.world.clip_drills import event_words_row, video_directions_row, video_questions_row
+from perceptic.world.clip_drills import event_words_row, video_directions_row, video_orders_row, video_questions_row
 from perceptic.world.clip_rendering import RenderedClip, render_clip_annotated
 from perceptic.world.clip_sampling import sample_clip
 from perceptic.world.drills import (
@@ -33,13 +33,7 @@ from perceptic.world.drills import (
     video_locate_row,
 )
 from perceptic.world.encoding import mp4_bytes, png_bytes
-from perceptic.world.lines import (
-    image_names_row,
-    image_scan_row,
-    image_tally_row,
-    video_acts_row,
-    video_places_row,
-)
+from perceptic.world.lines import image_names_row, video_places_row
 from perceptic.world.maps import image_map_row, image_patches_row, video_patches_row
 from perceptic.world.plm_rows import (
     Row,
@@ -66,7 +60,7 @@ from perceptic.world.shards import (
     write_shard,
     write_split_files,
 )
-from perceptic.world.trails import steps_word_rows, video_orders_row, video_times_rows
+from perceptic.world.tellings import clip_telling_row, place_telling_row, scene_telling_row
 from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
@@ -212,12 +206,12 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     _add(rows, "image_map", image_map_row(path, scene, rendered, seeded(seed, "image map")))
     _add(rows, "image_patches", image_patches_row(path, scene, rendered))
     _add(rows, "image_places", image_places_row(path, scene, rendered, seeded(seed, "image places")))
-    _add(rows, "image_scan", image_scan_row(path, scene, rendered, seeded(seed, "image scan")))
     _add(rows, "image_names", image_names_row(path, scene, seeded(seed, "image names")))
-    _add(rows, "image_tally", image_tally_row(path, scene, seeded(seed, "image tally")))
     _add(rows, "image_counts", image_counts_row(path, scene, seeded(seed, "image counts")))
     rows["words"] += scene_word_rows(scene, seeded(seed, "scene words"))
     rows["words_boxes"] += box_word_rows(scene, rendered, seeded(seed, "words of boxes"))
+    _add(rows, "words_places", place_telling_row(scene, seeded(seed, "words of places")))
+    _add(rows, "words_twice", scene_telling_row(scene, seeded(seed, "words told twice")))
     rows["words_brief"] += brief_word_rows(scene, seeded(seed, "brief words"))
     return scene_annotation(scene, rendered, told, asked)
 
@@ -265,12 +259,10 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     rows["video_patches"].append(video_patches_row(path, clip, rendered, seeded(seed, "video patches")))
     _add(rows, "video_questions", video_questions_row(path, clip, seeded(seed, "video questions")))
     _add(rows, "video_places", video_places_row(path, clip, seeded(seed, "video places")))
-    _add(rows, "video_acts", video_acts_row(path, clip, seeded(seed, "video acts")))
     _add(rows, "video_directions", video_directions_row(path, clip, seeded(seed, "video directions")))
-    rows["video_times"] += video_times_rows(path, clip, rendered, seeded(seed, "video times"))
     _add(rows, "video_orders", video_orders_row(path, clip, seeded(seed, "video orders")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
-    rows["words_steps"] += steps_word_rows(clip, seeded(seed, "words of steps"))
+    _add(rows, "words_frames", clip_telling_row(clip, seeded(seed, "words of frames")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 
 

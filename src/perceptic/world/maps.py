@@ -7,18 +7,18 @@ about objects find out much later where to look (docs/plm-nano.md).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perceptic.world.acts import STILL, acts_between, told_frames
+from perceptic.world.acts import told_frames
 from perceptic.world.clip import Clip, scene_at
 from perceptic.world.clip_rendering import RenderedClip
 from perceptic.world.drills import about
-from perceptic.world.places import COLUMNS, GRID_SIDE, ROWS
+from perceptic.world.places import GRID_SIDE, column_word, row_word
 from perceptic.world.plm_rows import Row, box_map
 from perceptic.world.randomness import chance, pick, shuffled
 from perceptic.world.rendering import Rendered
@@ -30,9 +30,9 @@ _MIDDLE: Final = "middle"
 _EDGE: Final = "edge"
 _MARKED: Final = "marked"
 _OTHER: Final = "object"
-_COLUMNS_BEFORE: Final = tuple("ijklmnop")
-_ROWS_BEFORE: Final = tuple("rstuvwxy")
-"""Of the frame before: a patch cannot be near to two words of one alphabet."""
+_OF_SHAPE: Final = tuple("ABEFHI")
+_OF_COLOUR: Final = tuple("KLNOPR")
+"""Words for one to six objects of a kind: a patch cannot be near to two words of one alphabet."""
 _LEAST_SHARE: Final = 1 / 3
 """Of a patch, from which on it shows an object."""
 
@@ -53,66 +53,59 @@ def image_map_row(path: str, scene: Scene, rendered: Rendered, rng: np.random.Ge
 
 
 def image_patches_row(path: str, scene: Scene, rendered: Rendered) -> Row | None:
-    """Everything about every patch, its column and row and whether its object has its middle there; None for a chart.
+    """Everything about every patch: what its object looks like, in which column and row that has its middle and whether
+    it is here, and how many objects there are: of its shape, of its colour and in all. None for a chart.
 
-    Each answer has one word a patch, as `data.patch_words` needs it.
+    Each answer has one word a patch, as `data.patch_words` needs it. Patches of the background tell the last number
+    alone: if they told a column, whoever looks for it would find it in all eight rows.
     """
     if scene.chart is not None or not scene.objects:
         return None
     owners = _owners(rendered.owners, len(scene.objects))
     told = [(f"Which {kind} is where?", _image_map(owners, scene, kind)) for kind in (*_MAIN, *_OTHERS)]
-    told.append(("Which column is where?", " ".join(COLUMNS * GRID_SIDE)))
-    told.append(("Which row is where?", " ".join(row for row in ROWS for _ in range(GRID_SIDE))))
+    told += _places(owners, scene.objects)
     told.append(("Where is the middle of an object?", " ".join(_middles(owners, scene.objects))))
+    told += _numbers(owners, scene.objects)
     return {"image": path, "conversations": about("image", told)}
 
 
 def video_patches_row(path: str, clip: Clip, rendered: RenderedClip, rng: np.random.Generator) -> Row:
-    """Everything about every patch of every frame that a model sees: its object's shape and colour, the column (i to p)
-    and row (r to y) of the object's middle in the frame before, what the object does since then, whether it is the one
-    in the red rectangle, and the number of the frame. Half of the clips have a rectangle.
+    """Everything about every patch of every frame that a model sees: its object's shape, colour, column and row,
+    whether it is the one in the red rectangle, and the number of the frame. Half of the clips have a rectangle.
 
-    Each answer has one word a patch. Where an object was and what it does is not in its own frame: a decoder's first
-    layers have to compare (`train.plm_objective.PatchLoss`).
+    Each answer has one word a patch. Which frame a patch is of cannot be seen: a decoder's first layers have to count
+    (`train.plm_objective.PatchLoss`).
     """
     marked = pick(rng, clip.events).object_index if chance(rng, 0.5) else None
     told: dict[str, list[str]] = defaultdict(list)
-    before: list[int | None] | None = None
     for number, frame in enumerate(told_frames(clip)):
         objects = scene_at(clip, frame).objects
         owners = _owners(rendered.owners[frame], len(objects))
-        middles = _middle_patches(owners, objects)
-        before = middles if before is None else before
         told["Which shape is where?"].append(_words(owners, [item.shape for item in objects]))
         told["Which colour is where?"].append(_words(owners, [colour_now(item) for item in objects]))
-        columns = [BACKGROUND if place is None else _COLUMNS_BEFORE[place % GRID_SIDE] for place in before]
-        rows = [BACKGROUND if place is None else _ROWS_BEFORE[place // GRID_SIDE] for place in before]
-        told["Which column was its middle in?"].append(_words(owners, columns))
-        told["Which row was its middle in?"].append(_words(owners, rows))
+        for ask, words in _places(owners, objects):
+            told[ask].append(words)
         marks = [_MARKED if index == marked else _OTHER for index in range(len(objects))]
         told["Where is the object in the red rectangle?"].append(_words(owners, marks))
         told["Which frame is where?"].append(" ".join([str(number)] * GRID_SIDE**2))
-        before = middles
-    told["What happens where?"] = [" ".join(words) for words in _act_maps(clip, rendered)]
     row = {"video": path, "conversations": about("video", [(ask, " ".join(words)) for ask, words in told.items()])}
     return row if marked is None else {**row, "bbox_map": box_map(rendered, marked)}
 
 
-def shown(scene: Scene, rendered: Rendered) -> list[SceneObject | None]:
-    """The object that each patch of a picture shows, row by row."""
-    owners = _owners(rendered.owners, len(scene.objects))
-    return [None if owner < 0 else scene.objects[owner] for owner in owners]
+def _places(owners: NDArray[np.int64], objects: Sequence[SceneObject]) -> list[tuple[str, str]]:
+    columns, rows = ([word(item) for item in objects] for word in (column_word, row_word))
+    return [("Which column is where?", _words(owners, columns)), ("Which row is where?", _words(owners, rows))]
 
 
-def _act_maps(clip: Clip, rendered: RenderedClip) -> list[list[str]]:
-    """Of each frame that a model sees; nothing has happened before the first."""
-    frames = told_frames(clip)
-    owners = [_owners(rendered.owners[frame], len(clip.scene.objects)) for frame in frames]
-    maps = [_frame_map(owners[0], owners[0], {})]
-    for place in range(1, len(frames)):
-        acts = acts_between(clip, frames[place - 1], frames[place])
-        maps.append(_frame_map(owners[place], owners[place - 1], acts))
-    return maps
+def _numbers(owners: NDArray[np.int64], objects: Sequence[SceneObject]) -> list[tuple[str, str]]:
+    shapes, colours = Counter(item.shape for item in objects), Counter(item.colour for item in objects)
+    of_shape = [_OF_SHAPE[shapes[item.shape] - 1] for item in objects]
+    of_colour = [_OF_COLOUR[colours[item.colour] - 1] for item in objects]
+    return [
+        ("How many of the shape are there?", _words(owners, of_shape)),
+        ("How many of the colour are there?", _words(owners, of_colour)),
+        ("How many objects are there?", " ".join([str(len(objects))] * GRID_SIDE**2)),
+    ]
 
 
 def _image_map(owners: NDArray[np.int64], scene: Scene, kind: _Attribute) -> str:
@@ -151,14 +144,3 @@ def _middle_patches(owners: NDArray[np.int64], objects: Sequence[SceneObject]) -
         distances = np.where(owners == index, np.hypot(columns - item.x, rows - item.y).ravel(), np.inf)
         found.append(int(distances.argmin()) if (owners == index).any() else None)
     return found
-
-
-def _frame_map(owners: NDArray[np.int64], owners_before: NDArray[np.int64], acts: dict[int, str]) -> list[str]:
-    words = []
-    for owner, previous in zip(owners, owners_before, strict=True):
-        if owner >= 0:
-            words.append(acts.get(owner, STILL))
-        else:
-            # Who is gone is told of where it was.
-            words.append("disappears" if acts.get(previous) == "disappears" else BACKGROUND)
-    return words

@@ -30,6 +30,16 @@ def place_words(item: SceneObject) -> str:
     return cell_words(*cell_of(item))
 
 
+def column_word(item: SceneObject) -> str:
+    """The column of its middle: "c"."""
+    return COLUMNS[cell_of(item)[0]]
+
+
+def row_word(item: SceneObject) -> str:
+    """The row of its middle: "four"."""
+    return ROWS[cell_of(item)[1]]
+
+
 def point_words(x: float, y: float) -> str:
     """Column and row of a point, from 0 to 1, in words."""
     return cell_words(_cell(x), _cell(y))

@@ -77,7 +77,7 @@ def scene_word_rows(scene: Scene, rng: np.random.Generator) -> list[Row]:
 def box_word_rows(scene: Scene, rendered: Rendered, rng: np.random.Generator) -> list[Row]:
     """Readings about boxes: many that lie anywhere, with the column and row of their middles; and those of a scene's
     objects after its words, which have to be described, or named after their places, where a box can be asked about."""
-    rows, found = [_to_read(_boxes_anywhere(rng))], shuffled(rng, boxed_singles(scene, rendered))
+    rows, found = [to_read(_boxes_anywhere(rng))], shuffled(rng, boxed_singles(scene, rendered))
     if not found:
         return rows
     turn = boxes_turn([(place_words(item), f"{item.colour} {item.shape}") for item, _ in found], boxes_first=True)
@@ -106,7 +106,7 @@ def brief_word_rows(scene: Scene, rng: np.random.Generator) -> list[Row]:
     asked = one_per_object(naming, rng)
     asked += [existence_question(scene.objects, scene.split, rng) for _ in range(_BRIEF_EXISTENCE)]
     lines = [told, *(f"{question.question} {question.answer}" for question in shuffled(rng, asked))]
-    return [_to_read(f"{told}; {again}"), _to_read("\n".join(lines))]
+    return [to_read(f"{told}; {again}"), to_read("\n".join(lines))]
 
 
 def clip_word_rows(clip: Clip, rng: np.random.Generator) -> list[Row]:
@@ -120,7 +120,7 @@ def clip_word_rows(clip: Clip, rng: np.random.Generator) -> list[Row]:
 
 def reading(words: str, turns: Sequence[tuple[str, str]]) -> Row:
     """One text to learn word by word, as a language model does: the words, then question and answer a line."""
-    return _to_read("\n".join([words, *(f"{ask} {answer}" for ask, answer in turns)]))
+    return to_read("\n".join([words, *(f"{ask} {answer}" for ask, answer in turns)]))
 
 
 def _reading(words: str, told: list[dict[str, str]]) -> Row:
@@ -128,7 +128,8 @@ def _reading(words: str, told: list[dict[str, str]]) -> Row:
     return reading(words, turns)
 
 
-def _to_read(text: str) -> Row:
+def to_read(text: str) -> Row:
+    """A row whose whole text is learned."""
     return {"conversations": conversation(("Read.", text))}
 
 
@@ -158,6 +159,12 @@ def _clip_object_words(item: SceneObject) -> str:
 def colour_now(item: SceneObject) -> str:
     """Its colour, or the next one from the middle of a change on."""
     return item.next_colour if item.colour_change > 0.5 else item.colour
+
+
+def told_apart(objects: Sequence[SceneObject]) -> list[int]:
+    """Numbers of the objects that share their name with no other."""
+    names = [(colour_now(item), item.shape) for item in objects]
+    return [index for index, name in enumerate(names) if names.count(name) == 1]
 
 
 def _writing(text: str) -> str:
