@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 WARM_UP, STEPS = 10, 20
-MIX = "world_image_drill:4,world_image_scan:2,world_region_drill:4,world_image:1,world_video_places:2,world_words:1"
+MIX = "world_image_drill:4,world_image_names:2,world_region_drill:4,world_image:1,world_video_places:2,world_words:1"
 PHASE = {
     "name": "measured",
     "stage": 3,

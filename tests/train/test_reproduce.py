@@ -87,6 +87,18 @@ def test_the_command_trains_and_prints_tables(model, tmp_path, data_cache, monke
     assert json.loads(capsys.readouterr().out)["Tiny"][1]["values"] == [40.0, 40.0]
 
 
+def test_processes_train_together_and_a_run_that_stops_is_not_measured(
+    model, measured, tmp_path, data_cache, monkeypatch, capsys
+):
+    monkeypatch.setattr(reproduce, "NANO", (model,))
+    arguments = ["reproduce", "nano", "--out", str(tmp_path), "--cache", str(data_cache), "--count", "10"]
+    assert run_command([*arguments, "--processes", "2", "--workers", "1"]) == 0
+    assert "| shape | 60.0 |" in capsys.readouterr().out
+    monkeypatch.setattr("perceptic.train.launch.run_together", lambda command, count: 130)
+    assert run_command([*arguments, "--processes", "2", "--set", "seed=5", "--out", str(tmp_path / "other")]) == 130
+    assert len(measured) == 1
+
+
 def test_the_dry_run_says_how_long_it_takes(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command(["reproduce", "nano", "--dry-run", "--json"]) == 0

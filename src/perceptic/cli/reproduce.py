@@ -11,7 +11,7 @@ import click
 from perceptic.cli._measures import measure_rows, measure_table
 from perceptic.cli._shared import json_option, print_json
 from perceptic.cli._train_progress import TrainProgress
-from perceptic.cli.train import default_cache
+from perceptic.cli.train import default_cache, train_together
 from perceptic.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 @click.option("--count", type=click.IntRange(min=10), default=1000, show_default=True, help="Scenes per measure.")
 @click.option("--workers", type=click.IntRange(min=1), default=min(4, os.cpu_count() or 1), show_default=True,
               help="Processes that make data ready before training.")  # fmt: skip
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Processes that train together on this machine, each with its share of the cores.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would run and how long it takes, and stop.")
 @json_option
 def command(
@@ -40,6 +42,7 @@ def command(
     changes: tuple[str, ...],
     count: int,
     workers: int,
+    processes: int,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -47,19 +50,30 @@ def command(
 
     Takes hours (see --dry-run). Whatever interrupts it, the same command goes on where it was.
     """
-    from perceptic.train.reproduce import plan_runs, train_run
+    from perceptic.train.reproduce import plan_runs
 
     runs = plan_runs(out, seeds, changes)
     if dry_run:
         return _dry_run(runs, as_json)
     for run in runs:
         click.echo(f"{run.model.name}, seed {run.seed}: {run.out}", err=True)
-        with TrainProgress(run.recipe) as progress:
-            result = train_run(run, cache or default_cache(), workers=workers, callbacks=progress.callbacks())
-        if result.model_folder is None:
-            click.echo(f"Stopped at step {result.next_step}, saved. The same command goes on from there.", err=True)
-            return EXIT_INTERRUPTED
+        if status := _train(run, cache or default_cache(), workers, processes):
+            return status
     _print_reports(runs, count, as_json)
+    return 0
+
+
+def _train(run: PlannedRun, cache: Path, workers: int, processes: int) -> int:
+    """Exit status: 0 once the model is there."""
+    from perceptic.train.reproduce import train_run
+
+    if processes > 1:
+        return train_together(run.model.recipe, run.changes, run.out, cache, processes, workers=workers)
+    with TrainProgress(run.recipe) as progress:
+        result = train_run(run, cache, workers=workers, callbacks=progress.callbacks())
+    if result.model_folder is None:
+        click.echo(f"Stopped at step {result.next_step}, saved. The same command goes on from there.", err=True)
+        return EXIT_INTERRUPTED
     return 0
 
 

@@ -62,19 +62,22 @@ def command(
         return 0
     folder, cache = out or Path("runs") / loaded.name, cache or default_cache()
     if processes > 1:
-        return _train_together(recipe, changes, folder, cache, not resume, workers, processes, as_json)
+        return train_together(
+            recipe, changes, folder, cache, processes, workers=workers, fresh=not resume, as_json=as_json
+        )
     return _train(loaded, folder, cache, not resume, workers, as_json)
 
 
-def _train_together(
+def train_together(
     recipe: str,
     changes: tuple[str, ...],
     out: Path,
     cache: Path,
-    fresh: bool,
-    workers: int,
     processes: int,
-    as_json: bool,
+    *,
+    workers: int,
+    fresh: bool = False,
+    as_json: bool = False,
 ) -> int:
     """`perceptic train` in several processes of this machine; returns the exit status."""
     from perceptic.train.launch import run_together
