@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 from perceptic.world import sample_clip
-from perceptic.world.clip_drills import event_words_row, video_directions_row, video_orders_row, video_questions_row
+from perceptic.world.clip_drills import (
+    event_words_row,
+    move_words_row,
+    video_directions_row,
+    video_orders_row,
+    video_questions_row,
+)
 from perceptic.world.clip_questions import DIRECTIONS, event_sentence
 from perceptic.world.places import COLUMNS, ROWS
 from perceptic.world.plm_rows import turns_of
@@ -64,6 +73,22 @@ def test_orders_are_asked_once_of_two_events_and_answered_by_what_happens() -> N
             assert told.index(other) < wanted or "first" in ask
             asked += 1
     assert asked > 60
+
+
+def test_moves_in_words_go_where_they_are_said_to() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(30):
+        ((_, text),) = turns_of(move_words_row(seeded(seed, "test"))["conversations"])
+        for before, column, row, after, new_column, new_row, direction in re.findall(
+            r"(\d) (\w) (\w+), (\d) (\w) (\w+): (\w+)", text
+        ):
+            assert (before, after) == ("0", "7")
+            moved = (COLUMNS.index(new_column) - COLUMNS.index(column), ROWS.index(new_row) - ROWS.index(row))
+            assert [step > 0 for step in moved if step] == [direction in ("right", "down")]
+            assert (moved[0] != 0) == (direction in ("left", "right"))
+            seen[direction] += 1
+    assert set(seen) == set(DIRECTIONS)
+    assert seen.total() == 300
 
 
 def test_directions_follow_from_the_places_before_them() -> None:

@@ -10,17 +10,19 @@ from typing import Final
 
 import numpy as np
 
-from perceptic.world.acts import told_frames
+from perceptic.world.acts import NUM_TOLD_FRAMES, told_frames
 from perceptic.world.clip import Clip, scene_at
 from perceptic.world.clip_questions import DIRECTIONS, clip_questions
 from perceptic.world.drills import about, event_list, question_row
-from perceptic.world.places import place_words
+from perceptic.world.places import GRID_SIDE, cell_words, place_words
 from perceptic.world.plm_rows import Row
 from perceptic.world.question import Question
-from perceptic.world.randomness import chance, pick, shuffled
-from perceptic.world.words import VISIBLE, reading
+from perceptic.world.randomness import chance, pick, shuffled, whole
+from perceptic.world.words import VISIBLE, reading, to_read
 
 _NAMING_NO_EVENT: Final = ("motion_direction", "event_kind", "event_actor", "final_state", "stillness")
+_MOVES: Final = 10
+"""Of one text."""
 _IN_THE_LIST: Final = ("motion_direction", "event_kind", "event_actor", "event_order")
 
 
@@ -52,6 +54,20 @@ def event_words_row(clip: Clip, rng: np.random.Generator) -> Row | None:
     found = [question for question in clip_questions(clip, rng) if question.kind in _IN_THE_LIST]
     turns = [(question.question, question.answer) for question in _asked(found, rng)]
     return reading(event_list(clip), turns) if turns else None
+
+
+def move_words_row(rng: np.random.Generator) -> Row:
+    """Readings of moves anywhere: two places and the direction that follows from them, as an answer has them."""
+    return to_read("; ".join(_move(rng) for _ in range(_MOVES)))
+
+
+def _move(rng: np.random.Generator) -> str:
+    first, last = sorted(shuffled(rng, list(range(GRID_SIDE)))[:2])
+    across, direction = whole(rng, 0, GRID_SIDE - 1), pick(rng, DIRECTIONS)
+    along = (last, first) if direction in ("left", "up") else (first, last)
+    is_level = direction in ("left", "right")
+    before, after = (cell_words(cell, across) if is_level else cell_words(across, cell) for cell in along)
+    return f"0 {before}, {NUM_TOLD_FRAMES - 1} {after}: {direction}"
 
 
 def _asked(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:

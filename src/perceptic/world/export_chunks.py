@@ -17,7 +17,13 @@ from perceptic.world.caption_noise import CaptionNoise
 from perceptic.world.captioning import captions
 from perceptic.world.clip import Clip
 from perceptic.world.clip_captioning import clip_captions
-from perceptic.world.clip_drills import event_words_row, video_directions_row, video_orders_row, video_questions_row
+from perceptic.world.clip_drills import (
+    event_words_row,
+    move_words_row,
+    video_directions_row,
+    video_orders_row,
+    video_questions_row,
+)
 from perceptic.world.clip_rendering import RenderedClip, render_clip_annotated
 from perceptic.world.clip_sampling import sample_clip
 from perceptic.world.drills import (
@@ -262,6 +268,7 @@ def _add_clip_drills(rows: Rows, path: str, clip: Clip, rendered: RenderedClip, 
     _add(rows, "video_directions", video_directions_row(path, clip, seeded(seed, "video directions")))
     _add(rows, "video_orders", video_orders_row(path, clip, seeded(seed, "video orders")))
     _add(rows, "words_events", event_words_row(clip, seeded(seed, "event words")))
+    rows["words_moves"].append(move_words_row(seeded(seed, "words of moves")))
     _add(rows, "words_frames", clip_telling_row(clip, seeded(seed, "words of frames")))
     rows["words_video"] += clip_word_rows(clip, seeded(seed, "clip words"))
 

@@ -1,6 +1,6 @@
 """Training rows of one long line: what each object of a picture is like, and where it is in the frames of a clip.
 
-A question has an answer of a word or two behind three times as many words of template. A line says thirty things about
+A question has an answer of a word or two behind three times as many words of template. A line says a dozen things about
 one picture or clip in random order, so that none can be guessed from the one before: a small model learns to look
 things up from lines, and from questions that they can be asked for (docs/plm-nano.md).
 """
