@@ -225,6 +225,7 @@ def test_language_model_rows_have_the_keys_of_their_kind(world: Path) -> None:
         "words_twice",
         "words_frames",
         "words_moves",
+        "words_counts",
         "words_video",
     }
     assert set(registry) == {f"world_{kind}" for kind in expected}

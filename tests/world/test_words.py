@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from perceptic.text.region_prompts import REGION_PROMPT
 from perceptic.world import render, sample_clip, sample_scene
@@ -11,11 +12,14 @@ from perceptic.world.clip import scene_at
 from perceptic.world.places import COLUMNS, ROWS
 from perceptic.world.plm_rows import Row
 from perceptic.world.randomness import seeded
+from perceptic.world.vocabulary import SHAPES
+from perceptic.world.wording import plural
 from perceptic.world.words import (
     box_word_rows,
     brief_word_rows,
     clip_word_rows,
     clip_words,
+    count_word_row,
     scene_word_rows,
     scene_words,
 )
@@ -67,6 +71,24 @@ def test_brief_words_are_told_again_the_other_way_round() -> None:
             continue
         told, again = text(rows[0]).split("; ")
         assert sorted(told.split(", ")) == sorted(" ".join(reversed(pair.split())) for pair in again.split(", "))
+
+
+def test_numbers_are_those_of_the_words_before_them() -> None:
+    answers: Counter[str] = Counter()
+    for seed in range(60):
+        scene = sample_scene(seed)
+        row = count_word_row(scene, seeded(seed, "a"))
+        assert (row is None) == (scene.chart is not None)
+        if row is None:
+            continue
+        words, *lines = text(row).split("\n")
+        told = [word for pair in words.split(", ") for word in (*pair.split(), f"{pair.split()[0]} objects", "objects")]
+        for ask, answer in (line.removeprefix("How many ").split(" are there? ") for line in lines):
+            shapes = [shape for shape in SHAPES if plural(shape) == ask]
+            assert answer == str(told.count(shapes[0] if shapes else ask))
+            answers[answer] += 1
+    assert answers["0"] > 60
+    assert answers["2"] > 10
 
 
 def test_a_clip_is_told_frame_by_frame() -> None:

@@ -71,7 +71,7 @@ def measure_language_model(folder: Path, count: int, seed: int) -> list[Measure]
 
 NANO = (
     BundledModel("PE-Core-Nano", "nano-core", 65, measure_encoder),
-    BundledModel("PLM-Nano", "plm-nano", 346, measure_language_model, tower_of="PE-Core-Nano"),
+    BundledModel("PLM-Nano", "plm-nano", 347, measure_language_model, tower_of="PE-Core-Nano"),
 )
 """In the order of training: a language model's tower comes from the encoder before it."""
 

@@ -36,7 +36,7 @@ _PLM_KINDS: Final = (
     "image_map", "image_patches", "image_places", "image_transcript", "image_names", "image_counts",
     "video_patches", "video_questions", "video_places", "video_directions", "video_orders",
     "words_brief", "words", "words_places", "words_twice", "words_boxes", "words_events", "words_video", "words_frames",
-    "words_moves",
+    "words_moves", "words_counts",
 )  # fmt: skip
 _BENCH_TASKS: Final = ("fgqa", "sgqa", "rcap", "rtloc", "rdcap")
 

@@ -70,7 +70,7 @@ from perceptic.world.tellings import clip_telling_row, place_telling_row, scene_
 from perceptic.world.transcripts import image_places_row, image_transcript_row
 from perceptic.world.video_bench import bench_rows
 from perceptic.world.vocabulary import Split
-from perceptic.world.words import box_word_rows, brief_word_rows, clip_word_rows, scene_word_rows
+from perceptic.world.words import box_word_rows, brief_word_rows, clip_word_rows, count_word_row, scene_word_rows
 from perceptic.world.zero_shot import CLASS_NAMES, TEMPLATES, zero_shot_scenes
 
 IMAGES_PER_CHUNK: Final = 500
@@ -218,6 +218,7 @@ def _add_image_rows(rows: Rows, path: str, scene: Scene, rendered: Rendered, see
     rows["words_boxes"] += box_word_rows(scene, rendered, seeded(seed, "words of boxes"))
     _add(rows, "words_places", place_telling_row(scene, seeded(seed, "words of places")))
     _add(rows, "words_twice", scene_telling_row(scene, seeded(seed, "words told twice")))
+    _add(rows, "words_counts", count_word_row(scene, seeded(seed, "words of counts")))
     rows["words_brief"] += brief_word_rows(scene, seeded(seed, "brief words"))
     return scene_annotation(scene, rendered, told, asked)
 

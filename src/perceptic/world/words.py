@@ -31,7 +31,8 @@ from perceptic.world.plm_rows import Row, box_fields, boxed_singles, conversatio
 from perceptic.world.randomness import between, pick, shuffled
 from perceptic.world.rendering import Rendered
 from perceptic.world.scene import Scene, SceneObject
-from perceptic.world.scene_questions import existence_question, scene_questions
+from perceptic.world.scene_questions import count_question, counted, existence_question, scene_questions
+from perceptic.world.vocabulary import COLOURS, SHAPES
 
 _BRIEF_EXISTENCE: Final = 2
 _BOXES_ANYWHERE: Final = 10
@@ -107,6 +108,23 @@ def brief_word_rows(scene: Scene, rng: np.random.Generator) -> list[Row]:
     asked += [existence_question(scene.objects, scene.split, rng) for _ in range(_BRIEF_EXISTENCE)]
     lines = [told, *(f"{question.question} {question.answer}" for question in shuffled(rng, asked))]
     return [to_read(f"{told}; {again}"), to_read("\n".join(lines))]
+
+
+def count_word_row(scene: Scene, rng: np.random.Generator) -> Row | None:
+    """Colours and shapes of all objects, and how many there are of each and of as many shapes that are not there;
+    None of a chart.
+
+    A picture's patches say "star", questions for numbers "stars": that both are one thing is learned from texts.
+    """
+    if scene.chart is not None:
+        return None
+    present = sorted({item.shape for item in scene.objects})
+    absent = shuffled(rng, [shape for shape in SHAPES if shape not in present])[: len(present)]
+    colours = sorted({*(item.colour for item in scene.objects), pick(rng, tuple(COLOURS))})
+    told = [("objects", len(scene.objects)), *counted(scene.objects, [*present, *absent], colours)]
+    asked = [count_question(*one) for one in shuffled(rng, told)]
+    words = ", ".join(f"{item.colour} {item.shape}" for item in shuffled(rng, list(scene.objects)))
+    return reading(words, [(question.question, question.answer) for question in asked])
 
 
 def clip_word_rows(clip: Clip, rng: np.random.Generator) -> list[Row]:
