@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from perceptic.errors import ConfigError
 from perceptic.inference.compiled import AcceleratedVisionTransformer
 from perceptic.inference.generation import generate
-from perceptic.inference.native import NativeLibrary
+from perceptic.inference.native import NativeLibrary, missing_features
 from perceptic.inference.plm_accelerate import AcceleratedDecoder, accelerate_plm
 from perceptic.inference.prompts import Prompt, make_prompt, prompt_rows
 from perceptic.inference.sampling import GenerationOptions
@@ -87,7 +87,7 @@ def test_float32_twin_answers_exactly(goldens: Path, name: str, tmp_path: Path) 
     assert [answer.token_ids for answer in ours] == [answer.token_ids for answer in theirs]
 
 
-@needs_bfloat16
+@pytest.mark.skipif(bool(missing_features(torch.bfloat16)), reason="no compiled bf16 kernels for this processor")
 @pytest.mark.parametrize("weights", ["int8", "int4"])
 def test_quantised_twins(goldens: Path, weights: str, tmp_path: Path, kernel_library: NativeLibrary) -> None:
     """Compiled kernels and torch's operators see the same codes."""
